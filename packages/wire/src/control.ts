@@ -1,0 +1,81 @@
+import type { Digest } from '@darter/oci'
+
+/**
+ * What a peer and its scheduler say to each other over one long-lived control stream. Types only; `codec.ts`
+ * turns them into frames and refuses whatever does not fit the limits in `limits.ts`.
+ */
+
+/** Where a peer can be reached: libp2p multiaddrs, each ending in `/p2p/<peer id>`. */
+export interface PeerAddress {
+  readonly id: string
+  readonly addresses: readonly string[]
+  readonly zone: string
+}
+
+/** Why one peer complains of another. */
+export type Deed = 'wrong-bytes' | 'stalled' | 'vanished' | 'protocol'
+
+/** From a peer to the scheduler. */
+export type PeerMessage =
+  /** Takes part in a blob's swarm, or says again what it holds. `held` is a bitfield. `wants`: it is downloading. */
+  | {
+      readonly type: 'join'
+      readonly blob: Digest
+      readonly size: number
+      readonly held: Uint8Array
+      readonly wants: boolean
+    }
+  /** Chunks that became held since the last word. */
+  | { readonly type: 'held'; readonly blob: Digest; readonly chunks: readonly number[] }
+  /** Chunks that are no longer held. */
+  | { readonly type: 'dropped'; readonly blob: Digest; readonly chunks: readonly number[] }
+  /** Holds and wants nothing of the blob any more. */
+  | { readonly type: 'leave'; readonly blob: Digest }
+  /** How many more leases the peer would work on now (replaces what it said before). `from`: the first chunk it needs. */
+  | { readonly type: 'lease-demand'; readonly blob: Digest; readonly slots: number; readonly from: number }
+  /** Bytes are flowing under a lease. */
+  | { readonly type: 'lease-alive'; readonly blob: Digest; readonly lease: number }
+  /** A lease is over: all its chunks came, or the origin failed, or the peer gives it back. */
+  | {
+      readonly type: 'lease-end'
+      readonly blob: Digest
+      readonly lease: number
+      readonly outcome: 'done' | 'failed' | 'released'
+      /** The origin ignores ranges: only the whole blob can be leased. */
+      readonly wholeOnly?: boolean
+      /** The origin asked to wait, ms. */
+      readonly retryAfterMs?: number
+    }
+  /** The peer hashed the whole blob: these are the sha256 of its chunks, 32 bytes each, in order. */
+  | { readonly type: 'vouch'; readonly blob: Digest; readonly size: number; readonly hashes: Uint8Array }
+  | { readonly type: 'blame'; readonly peer: string; readonly blob: Digest; readonly deed: Deed }
+  /** Asks for a shared fact, such as what a tag stands for. */
+  | { readonly type: 'ask'; readonly id: number; readonly key: string }
+  /** Answers for all that asked; `value` undefined: it could not be found out. */
+  | { readonly type: 'tell'; readonly key: string; readonly value?: string; readonly ttlMs: number }
+
+/** From the scheduler to a peer. */
+export type SchedulerMessage =
+  /** The peers to talk to about a blob; replaces the earlier list. */
+  | { readonly type: 'neighbours'; readonly blob: Digest; readonly peers: readonly PeerAddress[] }
+  /** The peer may fetch chunks [from, to) of the blob from the origin now. */
+  | {
+      readonly type: 'lease'
+      readonly blob: Digest
+      readonly lease: number
+      readonly from: number
+      readonly to: number
+    }
+  /** A lease is void: it lapsed. */
+  | { readonly type: 'lease-void'; readonly blob: Digest; readonly lease: number }
+  /** The verified chunk list, 32 bytes for each chunk. Empty: the list sent before is no longer believed. */
+  | { readonly type: 'verified'; readonly blob: Digest; readonly hashes: Uint8Array }
+  /**
+   * Answers an `ask`. `known`: `value` is fresh. `find-out`: the asker is the one to find out, then `tell`.
+   */
+  | {
+      readonly type: 'answer'
+      readonly id: number
+      readonly state: 'known' | 'find-out'
+      readonly value?: string
+    }

@@ -1,0 +1,3 @@
+export * from './control.ts'
+export * from './limits.ts'
+export * from './link.ts'

@@ -1,0 +1,19 @@
+const KIB = 1024
+
+/** Bounds on what one side believes the other side may send. Beyond them a stream is closed. */
+export const LIMITS = {
+  /** A control or link message, encoded, in bytes: a bitfield with hashes for 64 Ki chunks fits. */
+  messageBytes: 4 * 1024 * KIB,
+  /** A piece of a chunk's body on a link, in bytes. */
+  pieceBytes: 256 * KIB,
+  /** Peers in one `neighbours` message. */
+  neighbours: 64,
+  /** Addresses of one peer. */
+  addresses: 16,
+  /** Chunks in one `held` or `dropped` message. */
+  chunkIndices: 65_536,
+  /** Characters in a fact's key or value. */
+  factChars: 4096,
+  /** Messages and chunks queued for one link or control stream, in bytes, before the other side counts as stalled. */
+  sendQueueBytes: 16 * 1024 * KIB,
+} as const

@@ -1,0 +1,39 @@
+import type { ChunkLayout } from './layout.ts'
+
+/** A run of chunks `[from, to)` that is fetched from the origin with one request. */
+export interface Run {
+  readonly from: number
+  readonly to: number
+}
+
+const RUNS_PER_BLOB = 32
+const MAX_RUN_CHUNKS = 16
+
+/**
+ * The longest run that one lease covers, in chunks. Runs start at multiples of it, whoever asks and however many
+ * peers there are: so the number of requests that a blob costs its origin depends on its size alone.
+ */
+export function runChunks(layout: ChunkLayout): number {
+  return Math.min(MAX_RUN_CHUNKS, Math.max(1, Math.ceil(layout.count / RUNS_PER_BLOB)))
+}
+
+/**
+ * The first run at or after `from` (wrapping around once) of chunks that are all free: it ends before the next chunk
+ * that is not free and never crosses a multiple of `longest`. Undefined when no chunk is free.
+ */
+export function firstFreeRun(
+  count: number,
+  longest: number,
+  from: number,
+  isFree: (chunk: number) => boolean,
+): Run | undefined {
+  for (let step = 0; step < count; step++) {
+    const start = (from + step) % count
+    if (!isFree(start)) continue
+    const border = Math.min(count, (Math.floor(start / longest) + 1) * longest)
+    let end = start + 1
+    while (end < border && isFree(end)) end++
+    return { from: start, to: end }
+  }
+  return undefined
+}

@@ -1,2 +1,7 @@
+export * from './challenge.ts'
 export * from './digest.ts'
+export * from './errorbody.ts'
 export * from './errors.ts'
+export * from './manifest.ts'
+export * from './range.ts'
+export * from './reference.ts'

@@ -41,6 +41,8 @@ interface Member {
   /** No lease before this time, ms: its last ones failed. */
   restUntil: number
   failures: number
+  /** It was blamed for wrong bytes: what it says it holds counts for nothing. */
+  discounted: boolean
 }
 
 const REST_BASE_MS = 500
@@ -100,8 +102,10 @@ export class BlobSwarm {
 
   /** A peer takes part, or says again what it holds. @throws {RangeError} for a bitfield of the wrong length. */
   join(id: string, held: Uint8Array, wants: boolean, now: number): void {
-    const field = Bitfield.fromBytes(this.layout.count, held)
     const before = this.#members.get(id)
+    const discounted = before?.discounted ?? false
+    const told = Bitfield.fromBytes(this.layout.count, held)
+    const field = discounted ? new Bitfield(this.layout.count) : told
     if (before !== undefined) this.#uncount(before.held)
     const member: Member = {
       id,
@@ -111,6 +115,7 @@ export class BlobSwarm {
       from: before?.from ?? 0,
       restUntil: before?.restUntil ?? 0,
       failures: before?.failures ?? 0,
+      discounted,
     }
     this.#members.set(id, member)
     for (const chunk of field.indices()) this.#holders[chunk]!++
@@ -118,7 +123,8 @@ export class BlobSwarm {
     if (before === undefined && this.#verified !== undefined) {
       this.#effects.push({ type: 'verified', to: id, hashes: this.#verified })
     }
-    if (wants) this.#graph.fill(id, this.#candidatesFor(id))
+    if (discounted) this.#graph.prune(id, () => false)
+    else if (wants) this.#graph.fill(id, this.#candidatesFor(id))
     else this.#graph.prune(id, other => this.#members.get(other)?.wants === true)
     if (before === undefined) this.#refill()
     this.#grant(now)
@@ -126,7 +132,7 @@ export class BlobSwarm {
 
   held(id: string, chunks: readonly number[], now: number): void {
     const member = this.#members.get(id)
-    if (member === undefined) return
+    if (member === undefined || member.discounted) return
     for (const chunk of chunks) if (member.held.set(chunk)) this.#holders[chunk]!++
     member.failures = 0
     this.#grant(now)
@@ -136,6 +142,21 @@ export class BlobSwarm {
     const member = this.#members.get(id)
     if (member === undefined) return
     for (const chunk of chunks) if (member.held.clear(chunk)) this.#holders[chunk]!--
+    this.#grant(now)
+  }
+
+  /**
+   * A member sent wrong bytes, says another: its holdings no longer keep chunks from being leased, and nobody is
+   * sent to it for this blob. A false accuser gains no more than some extra reads of the origin.
+   */
+  discount(id: string, now: number): void {
+    const member = this.#members.get(id)
+    if (member === undefined || member.discounted) return
+    member.discounted = true
+    this.#uncount(member.held)
+    member.held = new Bitfield(this.layout.count)
+    this.#graph.prune(id, () => false)
+    this.#refill()
     this.#grant(now)
   }
 
@@ -224,7 +245,8 @@ export class BlobSwarm {
   #candidatesFor(id: string): string[] {
     const candidates: string[] = []
     for (const other of this.#members.values()) {
-      if (other.id !== id && (other.wants || other.held.count > 0)) candidates.push(other.id)
+      if (other.id !== id && !other.discounted && (other.wants || other.held.count > 0))
+        candidates.push(other.id)
     }
     return candidates
   }

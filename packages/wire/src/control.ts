@@ -49,8 +49,8 @@ export type PeerMessage =
   /** The peer hashed the whole blob: these are the sha256 of its chunks, 32 bytes each, in order. */
   | { readonly type: 'vouch'; readonly blob: Digest; readonly size: number; readonly hashes: Uint8Array }
   | { readonly type: 'blame'; readonly peer: string; readonly blob: Digest; readonly deed: Deed }
-  /** Asks for a shared fact, such as what a tag stands for. */
-  | { readonly type: 'ask'; readonly id: number; readonly key: string }
+  /** Asks for a shared fact, such as what a tag stands for. `stale`: the last value will do, however old. */
+  | { readonly type: 'ask'; readonly id: number; readonly key: string; readonly stale: boolean }
   /** Answers for all that asked; `value` undefined: it could not be found out. */
   | { readonly type: 'tell'; readonly key: string; readonly value?: string; readonly ttlMs: number }
 
@@ -71,11 +71,12 @@ export type SchedulerMessage =
   /** The verified chunk list, 32 bytes for each chunk. Empty: the list sent before is no longer believed. */
   | { readonly type: 'verified'; readonly blob: Digest; readonly hashes: Uint8Array }
   /**
-   * Answers an `ask`. `known`: `value` is fresh. `find-out`: the asker is the one to find out, then `tell`.
+   * Answers an `ask`. `known`: `value` is fresh (or the last one, as asked). `find-out`: the asker is the one to find
+   * out, then `tell`. `unknown`: there is no last value.
    */
   | {
       readonly type: 'answer'
       readonly id: number
-      readonly state: 'known' | 'find-out'
+      readonly state: 'known' | 'find-out' | 'unknown'
       readonly value?: string
     }

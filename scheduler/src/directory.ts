@@ -1,0 +1,284 @@
+import type { Digest } from '@darter/oci'
+import {
+  BlameBook,
+  BlobSwarm,
+  DEFAULT_SWARM_SHAPE,
+  type Random,
+  type SwarmEffect,
+  type SwarmShape,
+} from '@darter/swarm'
+import type { Deed, PeerAddress, PeerMessage, SchedulerMessage } from '@darter/wire'
+import { type FactAnswer, FactBook } from './facts.ts'
+
+/** A message that is to be sent to a peer. */
+export interface Outgoing {
+  readonly to: string
+  readonly message: SchedulerMessage
+}
+
+/** What may be noted of the directory's doings, for logs and metrics. */
+export interface DirectoryEvents {
+  onBlame?(accused: string, accuser: string, blob: Digest, deed: Deed): void
+  onLease?(blob: Digest, peer: string, chunks: number): void
+  onLeaseLapsed?(blob: Digest, peer: string): void
+  onContradiction?(blob: Digest, peer: string): void
+  onRefused?(peer: string, type: PeerMessage['type'], why: string): void
+}
+
+/** Bounds of the directory. */
+export interface DirectoryLimits {
+  /** Blobs that one peer may take part in. */
+  readonly maxBlobsPerPeer: number
+}
+
+export const DEFAULT_DIRECTORY_LIMITS: DirectoryLimits = { maxBlobsPerPeer: 100_000 }
+
+interface Peer {
+  readonly address: PeerAddress
+  readonly blobs: Set<Digest>
+}
+
+/** How the directory stands, for operators. */
+export interface DirectoryStatus {
+  readonly peers: readonly {
+    readonly id: string
+    readonly zone: string
+    readonly addresses: readonly string[]
+    readonly blobs: number
+  }[]
+  readonly blobs: readonly {
+    readonly digest: Digest
+    readonly size: number
+    readonly members: number
+    readonly wanting: number
+    readonly leases: number
+  }[]
+}
+
+/**
+ * All swarms of a cluster in memory. Soft state: peers say everything again when they come back. Serial: each call
+ * returns what is to be sent.
+ */
+export class SwarmDirectory {
+  readonly #swarms = new Map<Digest, BlobSwarm>()
+  readonly #peers = new Map<string, Peer>()
+  readonly #facts = new FactBook()
+  readonly #blame = new BlameBook()
+  readonly #random: Random
+  readonly #shape: SwarmShape
+  readonly #limits: DirectoryLimits
+  readonly #events: DirectoryEvents
+
+  constructor(options: {
+    readonly random: Random
+    readonly shape?: SwarmShape
+    readonly limits?: DirectoryLimits
+    readonly events?: DirectoryEvents
+  }) {
+    this.#random = options.random
+    this.#shape = options.shape ?? DEFAULT_SWARM_SHAPE
+    this.#limits = options.limits ?? DEFAULT_DIRECTORY_LIMITS
+    this.#events = options.events ?? {}
+  }
+
+  get peers(): number {
+    return this.#peers.size
+  }
+
+  get blobs(): number {
+    return this.#swarms.size
+  }
+
+  get facts(): number {
+    return this.#facts.size
+  }
+
+  /** Leases at work over all blobs. */
+  get leases(): number {
+    let sum = 0
+    for (const swarm of this.#swarms.values()) sum += swarm.leases
+    return sum
+  }
+
+  peerJoined(address: PeerAddress): void {
+    this.#peers.set(address.id, { address, blobs: new Set() })
+  }
+
+  peerLeft(id: string, now: number): Outgoing[] {
+    const peer = this.#peers.get(id)
+    if (peer === undefined) return []
+    this.#peers.delete(id)
+    const out: Outgoing[] = []
+    for (const blob of peer.blobs) {
+      const swarm = this.#swarms.get(blob)
+      if (swarm === undefined) continue
+      swarm.leave(id, now)
+      this.#collect(blob, swarm, out)
+      if (swarm.members === 0) this.#swarms.delete(blob)
+    }
+    out.push(...this.#answers(this.#facts.left(id, now)))
+    return out
+  }
+
+  receive(from: string, message: PeerMessage, now: number): Outgoing[] {
+    const peer = this.#peers.get(from)
+    if (peer === undefined) return []
+    switch (message.type) {
+      case 'ask':
+        return this.#answers(this.#facts.ask(from, message.id, message.key, message.stale, now))
+      case 'tell':
+        return this.#answers(this.#facts.tell(from, message.key, message.value, message.ttlMs, now))
+      case 'blame':
+        this.#blame.add(message.peer, from, message.deed, now)
+        this.#events.onBlame?.(message.peer, from, message.blob, message.deed)
+        return message.deed === 'wrong-bytes' ? this.#discount(message.peer, from, message.blob, now) : []
+      case 'join':
+        return this.#join(peer, message, now)
+      default:
+        return this.#inSwarm(peer, message, now)
+    }
+  }
+
+  /** Moves time on: call about four times a second. */
+  tick(now: number): Outgoing[] {
+    const out: Outgoing[] = []
+    for (const [blob, swarm] of this.#swarms) {
+      if (swarm.wanting === 0 && swarm.leases === 0) continue
+      swarm.tick(now)
+      this.#collect(blob, swarm, out)
+    }
+    out.push(...this.#answers(this.#facts.tick(now)))
+    this.#blame.sweep(now)
+    return out
+  }
+
+  status(): DirectoryStatus {
+    return {
+      peers: [...this.#peers.values()].map(({ address, blobs }) => ({ ...address, blobs: blobs.size })),
+      blobs: [...this.#swarms].map(([digest, swarm]) => ({
+        digest,
+        size: swarm.layout.size,
+        members: swarm.members,
+        wanting: swarm.wanting,
+        leases: swarm.leases,
+      })),
+    }
+  }
+
+  #join(peer: Peer, message: PeerMessage & { type: 'join' }, now: number): Outgoing[] {
+    let swarm = this.#swarms.get(message.blob)
+    if (swarm !== undefined && swarm.layout.size !== message.size) {
+      // Sizes come from manifests and origins; the digest will tell who is wrong, but they cannot share chunks.
+      this.#events.onRefused?.(peer.address.id, 'join', 'the blob is known with another size')
+      return [{ to: peer.address.id, message: { type: 'neighbours', blob: message.blob, peers: [] } }]
+    }
+    if (!peer.blobs.has(message.blob) && peer.blobs.size >= this.#limits.maxBlobsPerPeer) {
+      this.#events.onRefused?.(peer.address.id, 'join', 'the peer announces too many blobs')
+      return []
+    }
+    if (swarm === undefined) {
+      swarm = new BlobSwarm(message.size, this.#random, this.#shape)
+      this.#swarms.set(message.blob, swarm)
+    }
+    peer.blobs.add(message.blob)
+    swarm.join(peer.address.id, message.held, message.wants, now)
+    if (this.#blame.isShunned(peer.address.id, now)) swarm.discount(peer.address.id, now)
+    const out: Outgoing[] = []
+    this.#collect(message.blob, swarm, out)
+    const told = out.some(({ to, message: sent }) => to === peer.address.id && sent.type === 'neighbours')
+    if (message.wants && !told) {
+      // A peer that joins always gets an answer: it waits for one before it helps itself.
+      out.push(...this.#neighbours(message.blob, peer.address.id, []))
+    }
+    return out
+  }
+
+  /** One accuser's word counts for this blob; a peer that several accuse is discounted wherever it takes part. */
+  #discount(accused: string, accuser: string, blob: Digest, now: number): Outgoing[] {
+    const out: Outgoing[] = []
+    if (accused === accuser || this.#peers.get(accuser)?.blobs.has(blob) !== true) return out
+    const peer = this.#peers.get(accused)
+    if (peer === undefined) return out
+    const blobs = this.#blame.isShunned(accused, now) ? peer.blobs : new Set([blob])
+    for (const digest of blobs) {
+      const swarm = this.#swarms.get(digest)
+      if (swarm === undefined) continue
+      swarm.discount(accused, now)
+      this.#collect(digest, swarm, out)
+    }
+    return out
+  }
+
+  #inSwarm(
+    peer: Peer,
+    message: Exclude<PeerMessage, { type: 'join' | 'ask' | 'tell' | 'blame' }>,
+    now: number,
+  ): Outgoing[] {
+    const swarm = this.#swarms.get(message.blob)
+    if (swarm === undefined || !peer.blobs.has(message.blob)) return []
+    const id = peer.address.id
+    switch (message.type) {
+      case 'held':
+        swarm.held(id, message.chunks, now)
+        break
+      case 'dropped':
+        swarm.dropped(id, message.chunks, now)
+        break
+      case 'leave':
+        swarm.leave(id, now)
+        peer.blobs.delete(message.blob)
+        break
+      case 'lease-demand':
+        swarm.leaseDemand(id, message.slots, message.from, now)
+        break
+      case 'lease-alive':
+        swarm.leaseAlive(id, message.lease, now)
+        break
+      case 'lease-end':
+        swarm.leaseEnd(id, message.lease, message.outcome, message, now)
+        break
+      case 'vouch': {
+        const verdict = message.size === swarm.layout.size ? swarm.vouch(id, message.hashes) : 'malformed'
+        if (verdict === 'contradicted') this.#events.onContradiction?.(message.blob, id)
+        break
+      }
+    }
+    const out: Outgoing[] = []
+    this.#collect(message.blob, swarm, out)
+    if (swarm.members === 0) this.#swarms.delete(message.blob)
+    return out
+  }
+
+  #collect(blob: Digest, swarm: BlobSwarm, out: Outgoing[]): void {
+    for (const effect of swarm.takeEffects()) out.push(...this.#toMessages(blob, effect))
+  }
+
+  #toMessages(blob: Digest, effect: SwarmEffect): Outgoing[] {
+    switch (effect.type) {
+      case 'neighbours':
+        return this.#neighbours(blob, effect.to, effect.peers)
+      case 'lease':
+        this.#events.onLease?.(blob, effect.to, effect.toChunk - effect.from)
+        return [
+          {
+            to: effect.to,
+            message: { type: 'lease', blob, lease: effect.lease, from: effect.from, to: effect.toChunk },
+          },
+        ]
+      case 'lease-void':
+        this.#events.onLeaseLapsed?.(blob, effect.to)
+        return [{ to: effect.to, message: { type: 'lease-void', blob, lease: effect.lease } }]
+      case 'verified':
+        return [{ to: effect.to, message: { type: 'verified', blob, hashes: effect.hashes } }]
+    }
+  }
+
+  #neighbours(blob: Digest, to: string, ids: readonly string[]): Outgoing[] {
+    const peers = ids.flatMap(id => this.#peers.get(id)?.address ?? [])
+    return [{ to, message: { type: 'neighbours', blob, peers } }]
+  }
+
+  #answers(answers: readonly FactAnswer[]): Outgoing[] {
+    return answers.map(({ to, ...answer }) => ({ to, message: { type: 'answer', ...answer } }))
+  }
+}

@@ -4,12 +4,20 @@ const KIB = 1024
 export const LIMITS = {
   /** A control or link message, encoded, in bytes: a bitfield with hashes for 64 Ki chunks fits. */
   messageBytes: 4 * 1024 * KIB,
+  /** A handshake message, encoded, in bytes: all that is read from someone who has not proved the cluster key. */
+  handshakeBytes: 4 * KIB,
+  /** A nonce of the handshake, in bytes. */
+  nonceBytes: 32,
+  /** The key of one data link, in bytes. */
+  pskBytes: 32,
   /** A piece of a chunk's body on a link, in bytes. */
   pieceBytes: 256 * KIB,
   /** Peers in one `neighbours` message. */
   neighbours: 64,
   /** Addresses of one peer. */
   addresses: 16,
+  /** Characters of one address. */
+  addressChars: 256,
   /** Chunks in one `held` or `dropped` message. */
   chunkIndices: 65_536,
   /** Characters in a fact's key or value. */

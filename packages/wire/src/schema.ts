@@ -1,0 +1,150 @@
+import { type Digest, isDigest } from '@darter/oci'
+import { Bitfield, chunkLayout, MAX_BLOB_BYTES, MAX_CHUNK_BYTES } from '@darter/swarm'
+import { z } from 'zod'
+import type { PeerMessage, SchedulerMessage } from './control.ts'
+import type { HandshakeMessage } from './handshake.ts'
+import { LIMITS } from './limits.ts'
+import type { LinkMessage } from './link.ts'
+
+/** Bytes of a sha256. */
+const HASH_BYTES = 32
+const MAX_CHUNKS = MAX_BLOB_BYTES / MAX_CHUNK_BYTES
+const MAX_DURATION_MS = 2 ** 31 - 1
+
+const bytes = z.instanceof(Uint8Array)
+const fixedBytes = (length: number) => bytes.refine(value => value.length === length, `not ${length} bytes`)
+const whole = (max: number) => z.int().min(0).max(max)
+
+const blob = z.custom<Digest>(value => typeof value === 'string' && isDigest(value), 'not a digest')
+const size = whole(MAX_BLOB_BYTES)
+const chunk = whole(MAX_CHUNKS - 1)
+const chunks = z.array(chunk).min(1).max(LIMITS.chunkIndices)
+const serial = whole(Number.MAX_SAFE_INTEGER)
+const hashes = bytes.refine(value => value.length % HASH_BYTES === 0, 'not a whole number of hashes')
+const factKey = z.string().min(1).max(LIMITS.factChars)
+const factValue = z.string().max(LIMITS.factChars)
+
+const peerId = z.string().regex(/^[0-9A-Za-z_-]{1,128}$/)
+const multiaddr = z
+  .string()
+  .max(LIMITS.addressChars)
+  .regex(/^\/[!-~]+$/)
+const zone = z.string().regex(/^[ -~]{0,128}$/)
+const addresses = z.array(multiaddr).max(LIMITS.addresses)
+const peerAddress = z.strictObject({ id: peerId, addresses, zone })
+
+/** NaN, which equals no length, for a size out of bounds: these checks run whether or not others failed. */
+function chunkCount(size: number): number {
+  const valid = Number.isSafeInteger(size) && size >= 0 && size <= MAX_BLOB_BYTES
+  return valid ? chunkLayout(size).count : Number.NaN
+}
+
+/** A verified list: one hash for each chunk. */
+function hasAllHashes(message: { size: number; hashes: Uint8Array }): boolean {
+  return message.hashes.length === chunkCount(message.size) * HASH_BYTES
+}
+
+function bitfieldFits(message: { size: number; held: Uint8Array }): boolean {
+  return message.held.length === Math.ceil(chunkCount(message.size) / 8)
+}
+
+/** One hash for each chunk that the bitfield says is held. */
+function hashesFit(message: { size: number; held: Uint8Array; hashes: Uint8Array }): boolean {
+  if (!bitfieldFits(message)) return false
+  const { count } = Bitfield.fromBytes(chunkCount(message.size), message.held)
+  return message.hashes.length === count * HASH_BYTES
+}
+
+const wrongBitfield = 'the bitfield does not fit the size'
+const wrongHashes = 'the hashes do not fit the chunks'
+
+/** {@link PeerMessage} as the network may bring it. */
+export const peerMessage: z.ZodType<PeerMessage> = z.discriminatedUnion('type', [
+  z
+    .strictObject({ type: z.literal('join'), blob, size, held: bytes, wants: z.boolean() })
+    .refine(bitfieldFits, wrongBitfield),
+  z.strictObject({ type: z.literal('held'), blob, chunks }),
+  z.strictObject({ type: z.literal('dropped'), blob, chunks }),
+  z.strictObject({ type: z.literal('leave'), blob }),
+  z.strictObject({ type: z.literal('lease-demand'), blob, slots: whole(LIMITS.chunkIndices), from: chunk }),
+  z.strictObject({ type: z.literal('lease-alive'), blob, lease: serial }),
+  z.strictObject({
+    type: z.literal('lease-end'),
+    blob,
+    lease: serial,
+    outcome: z.enum(['done', 'failed', 'released']),
+    wholeOnly: z.boolean().exactOptional(),
+    retryAfterMs: whole(MAX_DURATION_MS).exactOptional(),
+  }),
+  z.strictObject({ type: z.literal('vouch'), blob, size, hashes }).refine(hasAllHashes, wrongHashes),
+  z.strictObject({
+    type: z.literal('blame'),
+    peer: peerId,
+    blob,
+    deed: z.enum(['wrong-bytes', 'stalled', 'vanished', 'protocol']),
+  }),
+  z.strictObject({ type: z.literal('ask'), id: serial, key: factKey, stale: z.boolean() }),
+  z.strictObject({
+    type: z.literal('tell'),
+    key: factKey,
+    value: factValue.exactOptional(),
+    ttlMs: whole(MAX_DURATION_MS),
+  }),
+])
+
+/** {@link SchedulerMessage} as the network may bring it. */
+export const schedulerMessage: z.ZodType<SchedulerMessage> = z.discriminatedUnion('type', [
+  z.strictObject({
+    type: z.literal('neighbours'),
+    blob,
+    peers: z.array(peerAddress).max(LIMITS.neighbours),
+  }),
+  z
+    .strictObject({ type: z.literal('lease'), blob, lease: serial, from: chunk, to: whole(MAX_CHUNKS) })
+    .refine(message => message.from < message.to, 'the lease is empty'),
+  z.strictObject({ type: z.literal('lease-void'), blob, lease: serial }),
+  z.strictObject({ type: z.literal('verified'), blob, hashes }),
+  z.strictObject({
+    type: z.literal('answer'),
+    id: serial,
+    state: z.enum(['known', 'find-out', 'unknown']),
+    value: factValue.exactOptional(),
+  }),
+])
+
+/** {@link LinkMessage} as the network may bring it. */
+export const linkMessage: z.ZodType<LinkMessage> = z.discriminatedUnion('type', [
+  z
+    .strictObject({ type: z.literal('interest'), blob, size, held: bytes, hashes })
+    .refine(hashesFit, wrongHashes),
+  z
+    .strictObject({ type: z.literal('holds'), blob, size, held: bytes, hashes })
+    .refine(hashesFit, wrongHashes),
+  z.strictObject({ type: z.literal('have'), blob, chunk, hash: fixedBytes(HASH_BYTES) }),
+  z.strictObject({ type: z.literal('lost'), blob, chunk }),
+  z.strictObject({ type: z.literal('leave'), blob }),
+])
+
+/** {@link HandshakeMessage} as the network may bring it. */
+export const handshakeMessage: z.ZodType<HandshakeMessage> = z.discriminatedUnion('type', [
+  z.strictObject({ type: z.literal('hello'), nonce: fixedBytes(LIMITS.nonceBytes) }),
+  z.strictObject({
+    type: z.literal('challenge'),
+    nonce: fixedBytes(LIMITS.nonceBytes),
+    proof: fixedBytes(HASH_BYTES),
+  }),
+  z.strictObject({
+    type: z.literal('proof'),
+    proof: fixedBytes(HASH_BYTES),
+    announce: z.strictObject({ addresses, zone }).exactOptional(),
+  }),
+  z.strictObject({ type: z.literal('welcome') }),
+  z.strictObject({
+    type: z.literal('offer'),
+    port: z.int().min(1).max(65_535),
+    pskId: z.string().regex(/^[0-9a-f]{32}$/),
+    psk: fixedBytes(LIMITS.pskBytes),
+  }),
+  z.strictObject({ type: z.literal('yield') }),
+  z.strictObject({ type: z.literal('full') }),
+])

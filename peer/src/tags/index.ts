@@ -1,0 +1,3 @@
+export * from './catalog.ts'
+export * from './manifests.ts'
+export * from './tags.ts'

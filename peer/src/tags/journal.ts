@@ -1,0 +1,102 @@
+import { appendFile, mkdir, open, readFile, rename, stat } from 'node:fs/promises'
+import { dirname } from 'node:path'
+import type { Logger } from '@darter/runtime'
+
+/**
+ * A file of lines that only grows, until it is written anew with what still counts. What a crash tears off its end
+ * is a lost line, never a wrong one: the reader skips what it cannot parse.
+ */
+export interface Journal {
+  /** The lines in the order they were written. A missing file has none. */
+  load(): Promise<string[]>
+  /** Writes a line soon. Never fails: a disk that refuses is logged, and the line is lost. */
+  append(line: string): void
+  /** Writes what waits. Nothing may be appended afterwards. */
+  close(): Promise<void>
+}
+
+const MAX_FILE_BYTES = 64 * 1024 * 1024
+const MAX_WAITING_LINES = 8192
+const SPARE_LINES = 1024
+
+/** A journal that keeps nothing. */
+export const noJournal: Journal = { load: async () => [], append: () => {}, close: async () => {} }
+
+/**
+ * A journal in `file` (0600, its directory 0700). When it holds more than twice the lines that count, and some, it is
+ * replaced at once (by rename) with `snapshot()`. Bounded: 64 MiB on disk, 8192 lines waiting.
+ */
+export function createJournal(options: {
+  readonly file: string
+  readonly log: Logger
+  /** The lines that still count; must be called in one go with nothing appended meanwhile. */
+  readonly snapshot: () => string[]
+}): Journal {
+  const { file, log, snapshot } = options
+  let waiting: string[] = []
+  let written = 0
+  let live = 0
+  let running: Promise<void> | undefined
+
+  const flush = async (): Promise<void> => {
+    await mkdir(dirname(file), { recursive: true, mode: 0o700 })
+    while (waiting.length > 0) {
+      const lines = waiting
+      waiting = []
+      if (written + lines.length > 2 * live + SPARE_LINES) {
+        const all = snapshot()
+        await replace(file, all)
+        written = live = all.length
+      } else {
+        await appendFile(file, lines.map(line => `${line}\n`).join(''), { mode: 0o600 })
+        written += lines.length
+      }
+    }
+  }
+  const start = () => {
+    running ??= flush()
+      .catch((error: unknown) =>
+        log.warn({ err: error, file }, 'what tags stand for was not written to disk'),
+      )
+      .finally(() => {
+        running = undefined
+      })
+  }
+  return {
+    load: async () => {
+      try {
+        if ((await stat(file)).size > MAX_FILE_BYTES) return []
+        const lines = (await readFile(file, 'utf8')).split('\n').filter(line => line !== '')
+        written = live = lines.length
+        return lines
+      } catch (error) {
+        if (!isMissing(error)) log.warn({ err: error, file }, 'what tags stood for could not be read')
+        return []
+      }
+    },
+    append: line => {
+      if (waiting.length >= MAX_WAITING_LINES) return
+      waiting.push(line)
+      start()
+    },
+    close: async () => {
+      while (running !== undefined) await running
+    },
+  }
+}
+
+async function replace(file: string, lines: readonly string[]): Promise<void> {
+  const next = `${file}.next`
+  const handle = await open(next, 'w', 0o600)
+  try {
+    await handle.writeFile(lines.map(line => `${line}\n`).join(''))
+    await handle.datasync()
+  } finally {
+    await handle.close()
+  }
+  await rename(next, file)
+}
+
+function isMissing(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === 'ENOENT'
+}

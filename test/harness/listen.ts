@@ -1,0 +1,23 @@
+import type { Server } from 'node:http'
+import type { Lab } from './lab.ts'
+
+/** Starts a server on a free loopback port; its connections are cut when the lab closes. Returns the port. */
+export function listen(lab: Lab, server: Server): Promise<number> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject)
+    server.listen(0, '127.0.0.1', () => {
+      const address = server.address()
+      if (address === null || typeof address === 'string') return reject(new Error('no port'))
+      lab.defer(() => closeServer(server))
+      resolve(address.port)
+    })
+  })
+}
+
+/** Cuts all connections and stops listening. */
+export function closeServer(server: Server): Promise<void> {
+  return new Promise(resolve => {
+    server.close(() => resolve())
+    server.closeAllConnections()
+  })
+}

@@ -1,0 +1,77 @@
+import { accessSync, constants } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { delimiter, join } from 'node:path'
+import { spawnSync } from 'node:child_process'
+
+/** Debian's package for each real program that the tests drive. */
+const PACKAGES = {
+  'docker-registry': 'docker-registry',
+  containerd: 'containerd',
+  ctr: 'containerd',
+  runc: 'runc',
+  skopeo: 'skopeo',
+  busybox: 'busybox-static',
+  podman: 'podman',
+  dockerd: 'docker.io',
+  docker: 'docker.io',
+  curl: 'curl',
+  htpasswd: 'apache2-utils',
+  openssl: 'openssl',
+} as const
+
+/** A program that is not part of Darter and that a test cannot do without. */
+export type Program = keyof typeof PACKAGES
+
+const SBIN = ['/usr/sbin', '/sbin']
+
+/** Whether a program can be started by its bare name. */
+function isInstalled(program: string): boolean {
+  return [...(process.env['PATH'] ?? '').split(delimiter), ...SBIN].some(dir => {
+    try {
+      accessSync(join(dir, program), constants.X_OK)
+      return true
+    } catch {
+      return false
+    }
+  })
+}
+
+function install(packages: readonly string[]): void {
+  const line = `apt-get update && apt-get install -y --no-install-recommends ${packages.join(' ')}`
+  console.error(`installing what the end-to-end tests need: ${line}`)
+  // One at a time: test files run in parallel processes.
+  const run = spawnSync('flock', [join(tmpdir(), 'darter-test-install.lock'), 'sh', '-c', line], {
+    stdio: ['ignore', 2, 2],
+    env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
+  })
+  if (run.status !== 0) throw new Error(`could not install what the tests need; tried: ${line}`)
+}
+
+/**
+ * Options for a `describe` or `test` that drives real programs: `{ skip }` with the exact line to type where they are
+ * missing. With CI=true or DARTER_TEST_INSTALL=1 they are installed instead, and under CI nothing is ever skipped.
+ *
+ * @throws {Error} when they are missing, must not be, and cannot be installed; or when CI is not run by root and
+ * `root` is asked for.
+ */
+export function requirePrograms(
+  programs: readonly Program[],
+  options: { readonly root?: boolean } = {},
+): { readonly skip: string | false } {
+  const isCi = process.env['CI'] === 'true'
+  const isRoot = process.getuid?.() === 0
+  const missing = () => [...new Set(programs.filter(name => !isInstalled(name)).map(name => PACKAGES[name]))]
+  if (missing().length > 0 && (isCi || process.env['DARTER_TEST_INSTALL'] === '1')) install(missing())
+  const reasons: string[] = []
+  if (missing().length > 0) {
+    reasons.push(
+      `missing programs; type: apt-get update && apt-get install -y --no-install-recommends ${missing().join(' ')}`,
+    )
+  }
+  if (options.root === true && !isRoot) reasons.push('container daemons need root; run the tests as root')
+  if (reasons.length === 0) return { skip: false }
+  const reason = reasons.join('; ')
+  if (isCi) throw new Error(`nothing may be skipped in CI: ${reason}`)
+  console.error(`\n*** SKIPPED END-TO-END TESTS: ${reason} ***\n`)
+  return { skip: reason }
+}

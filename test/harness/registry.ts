@@ -1,0 +1,71 @@
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { type Daemon, freePort, type Lab } from './lab.ts'
+import { run } from './run.ts'
+import type { TokenServer } from './token-server.ts'
+import { httpStatus } from './until.ts'
+
+/** How a registry knows its callers; everyone may do everything when it is left out. */
+export type RegistryAuth =
+  | { readonly htpasswd: Readonly<Record<string, string>> }
+  | { readonly token: TokenServer }
+
+/** A real registry (docker-registry 2.8) with storage of its own. */
+export interface Registry {
+  /** `127.0.0.1:port` */
+  readonly address: string
+  readonly url: string
+  /** Directory below which the blobs lie. */
+  readonly storage: string
+  readonly daemon: Daemon
+  stop(): Promise<void>
+}
+
+/** Starts a registry; it answers when this resolves. */
+export async function startRegistry(
+  lab: Lab,
+  options: { readonly name?: string; readonly auth?: RegistryAuth; readonly port?: number } = {},
+): Promise<Registry> {
+  const name = options.name ?? 'registry'
+  const dir = lab.makeDir(name)
+  const storage = join(dir, 'data')
+  const port = options.port ?? (await freePort())
+  const auth: Record<string, unknown> = {}
+  if (options.auth !== undefined && 'htpasswd' in options.auth) {
+    const lines: string[] = []
+    for (const [user, password] of Object.entries(options.auth.htpasswd)) {
+      const made = await run('htpasswd', ['-nbBC', '4', user, password])
+      lines.push(made.stdout.toString('utf8').trim())
+    }
+    const path = join(dir, 'htpasswd')
+    writeFileSync(path, `${lines.join('\n')}\n`)
+    auth['htpasswd'] = { realm: 'darter-test', path }
+  } else if (options.auth !== undefined) {
+    const { url, service, issuer, certificateFile } = options.auth.token
+    auth['token'] = { realm: url, service, issuer, rootcertbundle: certificateFile }
+  }
+  const config = {
+    version: 0.1,
+    log: { level: 'error', accesslog: { disabled: true } },
+    storage: { filesystem: { rootdirectory: storage }, redirect: { disable: true } },
+    http: { addr: `127.0.0.1:${port}`, secret: 'not a secret', relativeurls: true },
+    ...(Object.keys(auth).length > 0 ? { auth } : {}),
+  }
+  const configFile = join(dir, 'config.yml')
+  // JSON is YAML.
+  writeFileSync(configFile, JSON.stringify(config))
+  const url = `http://127.0.0.1:${port}`
+  const daemon = await lab.start({
+    name,
+    command: 'docker-registry',
+    args: ['serve', configFile],
+    ready: async () => [200, 401].includes((await httpStatus(`${url}/v2/`)) ?? 0),
+  })
+  return {
+    address: `127.0.0.1:${port}`,
+    url,
+    storage,
+    daemon,
+    stop: async () => void (await daemon.stop()),
+  }
+}

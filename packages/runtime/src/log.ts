@@ -1,4 +1,4 @@
-import { type Logger as PinoLogger, pino } from 'pino'
+import { type DestinationStream, type Logger as PinoLogger, pino } from 'pino'
 
 /** A structured logger: `log.info({ blob, peer }, 'what happened')`. */
 export type Logger = PinoLogger
@@ -8,13 +8,13 @@ export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'silent'] 
 export type LogLevel = (typeof LOG_LEVELS)[number]
 
 /**
- * A logger that writes one JSON object a line to `fd` (default 2, standard error). Fields that may hold credentials
+ * A logger that writes one JSON object a line to `destination` (default: standard error). Fields that may hold credentials
  * are censored wherever they appear at the top level or one level down.
  */
 export function createLogger(options: {
   readonly level: LogLevel
   readonly name: string
-  readonly fd?: number
+  readonly destination?: DestinationStream | undefined
 }): Logger {
   const secrets = ['authorization', 'password', 'token', 'secret', 'clusterKey', 'identityToken']
   return pino(
@@ -26,6 +26,6 @@ export function createLogger(options: {
       formatters: { level: label => ({ level: label }) },
       redact: { paths: secrets.flatMap(field => [field, `*.${field}`]), censor: '[hidden]' },
     },
-    pino.destination({ fd: options.fd ?? 2, sync: true }),
+    options.destination ?? pino.destination({ fd: 2, sync: true }),
   )
 }

@@ -1,0 +1,178 @@
+import { z } from 'zod'
+import { path, type ReadContext, upstreamName, type ValueType } from './types.ts'
+
+/** An upstream as the configuration says it, before its secrets are read from their files. */
+export interface UpstreamSetting {
+  readonly name: string
+  readonly target:
+    | { readonly kind: 'registry'; readonly url: string }
+    | { readonly kind: 'oci-layout'; readonly path: string }
+  /** Undefined: those that the default list has for the name. */
+  readonly hosts: readonly string[] | undefined
+  readonly ca: string | undefined
+  readonly username: string | undefined
+  readonly password: string | undefined
+  readonly passwordFile: string | undefined
+  readonly dockerConfig: string | undefined
+  readonly public: boolean
+}
+
+const TARGET =
+  'https://HOST[:PORT][/PATH] (http:// for an upstream without TLS) without user, query or fragment, or oci-layout:DIRECTORY'
+
+const ALLOWED = `NAME=URL, or in YAML a map with name, url and more; the URL is ${TARGET}`
+
+/** What an upstream takes in YAML. */
+export const UPSTREAM_KEYS = [
+  'name',
+  'url',
+  'hosts',
+  'ca',
+  'username',
+  'password',
+  'password-file',
+  'docker-config',
+  'public',
+] as const
+
+/** What stands in place of a secret. */
+export const MASK = '********'
+
+function readTarget(text: string, { baseDir }: ReadContext): UpstreamSetting['target'] | undefined {
+  if (text.startsWith('oci-layout:')) {
+    const directory = path.schema({ baseDir }).safeParse(text.slice('oci-layout:'.length))
+    return directory.success ? { kind: 'oci-layout', path: directory.data } : undefined
+  }
+  if (!/^https?:\/\/[^/\s]/.test(text) || !URL.canParse(text)) return undefined
+  const url = new URL(text)
+  if (url.username !== '' || url.password !== '' || /[?#]/.test(text)) return undefined
+  return { kind: 'registry', url: url.href.replace(/\/+$/, '') }
+}
+
+const showTarget = (target: UpstreamSetting['target']) =>
+  target.kind === 'registry' ? target.url : `oci-layout:${target.path}`
+
+const text = (allowed: string) => z.string({ error: allowed }).min(1, { error: allowed })
+
+function mapSchema(context: ReadContext): z.ZodType<UpstreamSetting> {
+  const file = path.schema(context)
+  return z
+    .strictObject(
+      {
+        name: upstreamName.schema(context),
+        url: text(TARGET).transform((url, issues) => {
+          const target = readTarget(url, context)
+          if (target !== undefined) return target
+          issues.addIssue({ code: 'custom', message: TARGET })
+          return z.NEVER
+        }),
+        hosts: z
+          .array(upstreamName.schema(context), { error: 'a list of host names' })
+          .max(32, { error: 'a list of at most 32 host names' })
+          .optional(),
+        ca: file.optional(),
+        username: text('a user name').optional(),
+        password: text('a password in quotes').optional(),
+        'password-file': file.optional(),
+        'docker-config': file.optional(),
+        public: z.boolean({ error: 'true or false' }).optional(),
+      },
+      { error: issue => (issue.code === 'invalid_type' ? ALLOWED : undefined) },
+    )
+    .superRefine((upstream, issues) => {
+      const passwords = [upstream.password, upstream['password-file']].filter(given => given !== undefined)
+      const state = (key: string, statement: string) =>
+        issues.addIssue({ code: 'custom', path: [key], params: { statement } })
+      if (upstream.username !== undefined && passwords.length !== 1) {
+        state('username', 'needs exactly one of password and password-file beside it')
+      }
+      if (upstream.username === undefined && passwords.length > 0) {
+        state(upstream.password === undefined ? 'password-file' : 'password', 'needs a username beside it')
+      }
+      if (upstream.url.kind === 'oci-layout') {
+        for (const key of ['ca', 'username', 'docker-config'] as const) {
+          if (upstream[key] !== undefined) state(key, 'means nothing for a directory')
+        }
+      }
+      if (
+        upstream.url.kind === 'registry' &&
+        upstream.url.url.startsWith('http:') &&
+        upstream.ca !== undefined
+      ) {
+        state('ca', 'means nothing for an http:// URL')
+      }
+    })
+    .transform(upstream => ({
+      name: upstream.name,
+      target: upstream.url,
+      hosts: upstream.hosts,
+      ca: upstream.ca,
+      username: upstream.username,
+      password: upstream.password,
+      passwordFile: upstream['password-file'],
+      dockerConfig: upstream['docker-config'],
+      public: upstream.public ?? upstream.url.kind === 'oci-layout',
+    }))
+}
+
+/** `NAME=URL`, or a map. */
+export const upstream: ValueType<UpstreamSetting> = {
+  allowed: ALLOWED,
+  placeholder: 'NAME=URL',
+  schema: context =>
+    z.preprocess(raw => {
+      if (typeof raw !== 'string') return raw
+      const at = raw.indexOf('=')
+      return at < 0 ? raw : { name: raw.slice(0, at), url: raw.slice(at + 1) }
+    }, mapSchema(context)),
+  show: setting => ({
+    name: setting.name,
+    url: showTarget(setting.target),
+    ...(setting.hosts === undefined ? {} : { hosts: setting.hosts }),
+    ...(setting.ca === undefined ? {} : { ca: setting.ca }),
+    ...(setting.username === undefined ? {} : { username: setting.username }),
+    ...(setting.password === undefined ? {} : { password: MASK }),
+    ...(setting.passwordFile === undefined ? {} : { 'password-file': setting.passwordFile }),
+    ...(setting.dockerConfig === undefined ? {} : { 'docker-config': setting.dockerConfig }),
+    ...(setting.target.kind === 'registry' ? { public: setting.public } : {}),
+  }),
+}
+
+const registry = (name: string, url = `https://${name}`, hosts: readonly string[] = []): UpstreamSetting => ({
+  name,
+  target: { kind: 'registry', url },
+  hosts,
+  ca: undefined,
+  username: undefined,
+  password: undefined,
+  passwordFile: undefined,
+  dockerConfig: undefined,
+  public: false,
+})
+
+/** The well-known public registries, and the hosts that really serve them. */
+export const DEFAULT_UPSTREAMS: readonly UpstreamSetting[] = [
+  registry('docker.io', 'https://registry-1.docker.io', ['index.docker.io', 'registry-1.docker.io']),
+  registry('ghcr.io'),
+  registry('quay.io'),
+  registry('registry.k8s.io'),
+  registry('gcr.io'),
+  registry('mcr.microsoft.com'),
+  registry('public.ecr.aws'),
+]
+
+/** The configured upstreams, then those of the default list whose names they do not take. */
+export function mergeUpstreams(
+  configured: readonly UpstreamSetting[],
+  withDefaults: boolean,
+): readonly UpstreamSetting[] {
+  const names = new Set(configured.map(({ name }) => name))
+  const known = new Map(DEFAULT_UPSTREAMS.map(setting => [setting.name, setting]))
+  return [
+    ...configured.map(setting => ({
+      ...setting,
+      hosts: setting.hosts ?? known.get(setting.name)?.hosts ?? [],
+    })),
+    ...(withDefaults ? DEFAULT_UPSTREAMS.filter(({ name }) => !names.has(name)) : []),
+  ]
+}

@@ -1,0 +1,137 @@
+import { DarterError } from '@darter/oci'
+import { parseBytes, UnitError } from '@darter/runtime'
+import { Command, CommanderError, InvalidArgumentError } from 'commander'
+import { ConfigError } from './config/errors.ts'
+import { addOptionFlags, optionsOf } from './config/flags.ts'
+import { loadSettings } from './config/load.ts'
+import type { Resolved } from './config/resolve.ts'
+import type { OptionKey } from './config/schema.ts'
+import { VERSION } from './version.ts'
+
+/** A command's work, given its settings and its own few flags; resolves to the exit code. */
+type Run<O> = (resolved: Resolved, own: O) => Promise<number>
+
+const USAGE = 2
+
+const wholeNumber = (min: number, max: number) => (text: string) => {
+  const value = Number(text)
+  if (/^\d{1,9}$/.test(text) && value >= min && value <= max) return value
+  throw new InvalidArgumentError(`It must be a whole number, ${min} to ${max}.`)
+}
+
+const imageSize = (text: string) => {
+  try {
+    const bytes = parseBytes(text)
+    if (bytes > 0) return bytes
+  } catch (error) {
+    if (!(error instanceof UnitError)) throw error
+  }
+  throw new InvalidArgumentError('It must be a size such as 256MiB or 1GiB.')
+}
+
+/** The `darter` command line. Commands load their own code when they run; `exit` receives a command's exit code. */
+function createProgram(exit: (code: number) => void): Command {
+  const program = new Command('darter')
+    .description('Peer-to-peer distribution of container images and other blobs.')
+    .version(VERSION, '--version', 'Print the version.')
+    .helpOption('-h, --help', 'Show help.')
+    .helpCommand(false)
+    .addHelpText(
+      'after',
+      [
+        '',
+        'Options may also stand in a YAML file (--config, DARTER_CONFIG, else ./darter.yaml or',
+        '/etc/darter/darter.yaml) and in environment variables. Precedence: flags, environment, file, defaults.',
+      ].join('\n'),
+    )
+
+  // Subcommands take over these settings only when they are made after them.
+  program
+    .exitOverride()
+    .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, 'darter: ')) })
+
+  const add = <O>(
+    name: string,
+    description: string,
+    keys: readonly OptionKey[],
+    load: () => Promise<Run<O>>,
+  ) => {
+    const command = program.command(name).description(description).allowExcessArguments(false)
+    command.option('--config <FILE>', 'YAML file with options (env: DARTER_CONFIG).')
+    const given = addOptionFlags(command, keys)
+    command.action(async () => {
+      const own = command.opts<O & { config?: string }>()
+      const resolved = await loadSettings({ flags: given(), configFile: own.config, env: process.env })
+      exit(await (await load())(resolved, own))
+    })
+    return command
+  }
+
+  const both = optionsOf(['peer', 'scheduler'])
+  add(
+    'up',
+    'Run a scheduler and a peer in one process, on loopback unless told otherwise.',
+    both.filter(key => key !== 'schedulers'),
+    async () => (await import('./commands/up.ts')).runUp,
+  )
+  add('scheduler', 'Run a scheduler.', optionsOf(['scheduler']), async () => {
+    return (await import('./commands/scheduler.ts')).runScheduler
+  })
+  add('peer', 'Run a peer.', optionsOf(['peer']), async () => (await import('./commands/peer.ts')).runPeer)
+  program
+    .command('demo')
+    .description(
+      'Pull an image of random data through several peers at once, and show what the origin had to serve.',
+    )
+    .allowExcessArguments(false)
+    .option('--size <SIZE>', 'Size of the image (default: 256MiB).', imageSize, parseBytes('256MiB'))
+    .option('--layers <N>', 'Layers of the image (default: 4).', wholeNumber(1, 64), 4)
+    .option('--peers <N>', 'Peers that pull at the same moment (default: 4).', wholeNumber(1, 64), 4)
+    .option('--json', 'Print one JSON object alone on standard output.', false)
+    .option('--keep', 'Leave the directory of the demo behind.', false)
+    .action(async ({ size, layers, peers, json, keep }) => {
+      const { runDemo } = await import('./commands/demo.ts')
+      exit(await runDemo({ imageBytes: size, layers, peers, json, keep }))
+    })
+  add(
+    'status',
+    'Show what the peer and the scheduler on this machine are doing.',
+    ['admin.host', 'admin.port', 'scheduler.admin.host', 'scheduler.admin.port'],
+    async () => (await import('./commands/status.ts')).runStatus,
+  ).option('--json', 'Print one JSON object.', false)
+  add(
+    'config',
+    'Print the effective configuration with the source of each value, secrets masked.',
+    both,
+    async () => {
+      return (await import('./commands/config.ts')).runConfig
+    },
+  )
+  return program
+}
+
+/** Runs the command line; resolves to the exit code: 0 well, 1 failed, 2 used wrongly. */
+export async function main(args: readonly string[]): Promise<number> {
+  let code = 0
+  try {
+    const program = createProgram(exit => {
+      code = exit
+    })
+    await program.parseAsync(args, { from: 'user' })
+    return code
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : USAGE
+    if (error instanceof ConfigError) {
+      for (const problem of error.problems) console.error(`darter: ${problem}`)
+      return USAGE
+    }
+    if (error instanceof DarterError || isSystemError(error)) console.error(`darter: ${error.message}`)
+    else console.error(error)
+    return 1
+  }
+}
+
+/** A failure that the operating system names, such as a port in use: the message tells enough. */
+function isSystemError(error: unknown): error is NodeJS.ErrnoException {
+  return error instanceof Error && 'syscall' in error && typeof error.syscall === 'string'
+}

@@ -12,6 +12,8 @@ export interface OriginRequest {
   readonly repository: string
   /** Overrides the credentials configured for the upstream. */
   readonly authorization?: Authorization
+  /** The `Via` chain of the request that this one serves, so that a loop over several peers is seen. */
+  readonly via?: string | undefined
   readonly signal: AbortSignal
 }
 
@@ -42,6 +44,8 @@ export interface BlobBody {
    * {@link OriginInterruptedError} when the transfer breaks or ends short of its announced length.
    */
   readonly body: AsyncIterable<Uint8Array>
+  /** Lets go of a body that will not be read (to its end), such as a whole blob where a range was asked for. */
+  cancel(): void
 }
 
 /** A request that is not a cached read, to be passed on as it is (pushes, deletes, tag lists, referrers, `/v2/`). */
@@ -51,7 +55,7 @@ export interface ForwardRequest {
   readonly path: string
   /** Request headers, lower case, hop-by-hop ones already removed. */
   readonly headers: Readonly<Record<string, string | string[]>>
-  /** Streamed with backpressure, never buffered whole. */
+  /** Streamed with backpressure, never buffered whole. Undefined: the request has none. */
   readonly body?: AsyncIterable<Uint8Array> | undefined
   readonly signal: AbortSignal
 }
@@ -83,7 +87,7 @@ export interface Origin {
     request: OriginRequest & { readonly accept: readonly string[] },
   ): Promise<Described>
   /**
-   * GET of a manifest by tag or digest, at most {@link MAX_MANIFEST_BYTES}; its digest is checked.
+   * GET of a manifest by tag or digest, at most 4 MiB; its digest is checked.
    */
   getManifest(
     reference: string,
@@ -101,6 +105,3 @@ export interface Origin {
   /** Ends idle connections. */
   close(): Promise<void>
 }
-
-/** The largest manifest that is read, in bytes (OCI distribution-spec "Pushing Manifests" suggests 4 MiB). */
-export const MAX_MANIFEST_BYTES = 4 * 1024 * 1024

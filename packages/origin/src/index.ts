@@ -1,1 +1,6 @@
 export * from './contract.ts'
+export * from './credentials.ts'
+export * from './docker-config.ts'
+export * from './errors.ts'
+export * from './layout.ts'
+export * from './registry.ts'

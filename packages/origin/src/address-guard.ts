@@ -1,0 +1,99 @@
+import { lookup as systemLookup } from 'node:dns'
+import { isIP, type LookupFunction } from 'node:net'
+import ipaddr from 'ipaddr.js'
+import { OriginRedirectError } from './errors.ts'
+
+/** How far inside an address lies: the internet, a private network, this machine, this link. */
+const RANKS: Readonly<Record<string, number>> = {
+  unicast: 0,
+  private: 1,
+  uniqueLocal: 1,
+  carrierGradeNat: 1,
+  loopback: 2,
+  unspecified: 2,
+  linkLocal: 3,
+}
+
+/** 0 for a public address, more the further inside it lies, infinite for one that is never a server's. */
+export function addressRank(address: string): number {
+  if (!ipaddr.isValid(address)) return Number.POSITIVE_INFINITY
+  const parsed = ipaddr.process(address)
+  const range = parsed.range()
+  // NAT64 (RFC 6052): the IPv4 address behind it is in the last 32 bits.
+  if (range === 'rfc6052') return addressRank(parsed.toByteArray().slice(12).join('.'))
+  return RANKS[range] ?? Number.POSITIVE_INFINITY
+}
+
+/**
+ * Keeps an upstream's redirects (and token servers) from leading further inside than the upstream itself lies: a
+ * public registry leads to public addresses only, one on a private network also there, one on this machine anywhere
+ * but to link-local addresses. Names are judged by the addresses that are really connected to.
+ */
+export interface AddressGuard {
+  /** Resolves the upstream's own name, and learns where it lies. */
+  readonly upstreamLookup: LookupFunction
+  /** Resolves any other name to the addresses that are allowed; fails with {@link OriginRedirectError} if none is. */
+  readonly guardedLookup: LookupFunction
+  /**
+   * Judges a host that is an IP address, which is never looked up.
+   * @throws {OriginRedirectError} when it lies too far inside.
+   */
+  checkLiteral(url: URL): void
+}
+
+/** @param lookup - the system's resolver, or another one in tests. */
+export function createAddressGuard(options: {
+  readonly upstream: URL
+  readonly lookup?: LookupFunction
+}): AddressGuard {
+  const { upstream, lookup = systemLookup } = options
+  const own = hostOf(upstream)
+  let reach = isIP(own) ? addressRank(own) : 0
+
+  const resolve = (
+    hostname: string,
+    settings: Parameters<LookupFunction>[1],
+    callback: Parameters<LookupFunction>[2],
+    choose: (addresses: { address: string; family: number }[]) => { address: string; family: number }[],
+  ): void => {
+    lookup(hostname, { ...settings, all: true }, (error, found) => {
+      if (error) return callback(error, [])
+      const given = Array.isArray(found) ? found : [{ address: found, family: isIP(found) }]
+      const chosen = choose(given)
+      const [first] = chosen
+      if (!first) callback(refusal(hostname), [])
+      else if (settings.all) callback(null, chosen)
+      else callback(null, first.address, first.family)
+    })
+  }
+
+  return {
+    upstreamLookup: (hostname, settings, callback) =>
+      resolve(hostname, settings, callback, addresses => {
+        reach = Math.max(
+          reach,
+          ...addresses.map(({ address }) => addressRank(address)).filter(Number.isFinite),
+        )
+        return addresses
+      }),
+    guardedLookup: (hostname, settings, callback) =>
+      resolve(hostname, settings, callback, addresses =>
+        addresses.filter(({ address }) => addressRank(address) <= reach),
+      ),
+    checkLiteral: url => {
+      const host = hostOf(url)
+      if (isIP(host) && addressRank(host) > reach) throw refusal(host)
+    },
+  }
+
+  function refusal(host: string): OriginRedirectError {
+    return new OriginRedirectError(
+      `${upstream.host} leads to ${host}, which lies further inside the network than ${upstream.host} itself; ` +
+        'configure the upstream by an address on that network if this is meant',
+    )
+  }
+}
+
+function hostOf(url: URL): string {
+  return url.hostname.replace(/^\[|\]$/g, '')
+}

@@ -1,11 +1,4 @@
-import {
-  Counter,
-  collectDefaultMetrics,
-  Gauge,
-  Histogram,
-  type PrometheusContentType,
-  Registry,
-} from 'prom-client'
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
 
 export type { Counter, Gauge, Histogram } from 'prom-client'
 
@@ -49,7 +42,7 @@ export function createMetrics(options: {
   readonly prefix: string
   readonly process?: boolean
 }): Metrics {
-  const registry: Registry<PrometheusContentType> = new Registry()
+  const registry = new Registry()
   const registers = [registry]
   if (options.process === true) collectDefaultMetrics({ register: registry })
 

@@ -17,6 +17,6 @@ export class ConfigError extends DarterError {
 /** A value as it may appear in a message: short, control characters escaped, user and password of URLs left out. */
 export function shownValue(value: unknown): string {
   if (value === null) return 'an empty value'
-  const text = typeof value === 'string' ? value : (JSON.stringify(value) ?? String(value))
+  const text = typeof value === 'string' ? value : (JSON.stringify(value) ?? typeof value)
   return quoted(text.replaceAll(/\/\/[^/\s]*@/g, '//********@'))
 }

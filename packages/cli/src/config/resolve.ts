@@ -60,7 +60,7 @@ function describe(key: OptionKey, given: Given, issue: z.core.$ZodIssue): readon
   }
   const { value, missing } = at(raw, path)
   if (missing) return [`${name} (${source}) is missing: expected ${issue.message}`]
-  const shown = /password$/.test(name) ? 'its value' : shownValue(value)
+  const shown = name.endsWith('password') ? 'its value' : shownValue(value)
   return [`${name} (${source}): ${shown} is not ${issue.message}`]
 }
 

@@ -56,12 +56,8 @@ function option<T>(
   fallback: string | number | boolean | readonly string[],
   row: Row,
 ): Option<T> {
-  const defaultText = Array.isArray(fallback)
-    ? fallback.length === 0
-      ? 'none'
-      : fallback.join(', ')
-    : `${fallback}`
-  return { type, default: () => fallback, defaultText, ...row }
+  const text = [fallback].flat().join(', ')
+  return { type, default: () => fallback, defaultText: text === '' ? 'none' : text, ...row }
 }
 
 /** An option that has no value unless it is given. */

@@ -47,7 +47,7 @@ function isServiceLink(name: string, value: string): boolean {
 }
 
 /**
- * The options among environment variables.
+ * The options among environment variables; an empty one counts as not set.
  * @throws {ConfigError} for a variable that starts with `DARTER_` and is none (those of Kubernetes' Services aside).
  */
 export function readEnvironment(env: Environment): Source {
@@ -59,6 +59,7 @@ export function readEnvironment(env: Environment): Source {
       !name.startsWith('DARTER_') ||
       name === 'DARTER_CONFIG' ||
       value === undefined ||
+      value === '' ||
       isServiceLink(name, value)
     ) {
       continue
@@ -99,8 +100,9 @@ export function readFlags(flags: ReadonlyMap<OptionKey, unknown>): Source {
 /** Read when they are there and no file is named: the first one is used. */
 export const DEFAULT_FILES = ['darter.yaml', '/etc/darter/darter.yaml'] as const
 
-/** The file to read: the one named, else the first default file that exists, else none. */
+/** The file to read: the one named (none for an empty name), else the first default file that exists, else none. */
 export async function findConfigFile(named: string | undefined): Promise<string | undefined> {
+  if (named === '') return undefined
   if (named !== undefined) return resolve(named)
   for (const file of DEFAULT_FILES) {
     const found = await stat(file).then(

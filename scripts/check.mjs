@@ -1,0 +1,128 @@
+// Everything that must hold before a change lands: `npm test` runs it all. --static: only format, lint, types, dead
+// code, imports and generated documents; --unit: only the tests beside the code. Exit code 0 when all of it holds.
+import { spawn } from 'node:child_process'
+import { globSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { delimiter, dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+const root = join(dirname(fileURLToPath(import.meta.url)), '..')
+const bin = join(root, 'node_modules', '.bin')
+const node = join(bin, 'node')
+const env = { ...process.env, PATH: `${bin}${delimiter}${process.env.PATH ?? ''}` }
+// A runner that runs inside another one's test would report to it instead of to the terminal.
+delete env.NODE_TEST_CONTEXT
+
+const MINUTE = 60_000
+
+const STATIC = [
+  { name: 'format', command: ['biome', 'format', '.'], mend: 'npm run format' },
+  { name: 'lint', command: ['oxlint'] },
+  { name: 'types', command: ['tsc', '-p', '.'] },
+  { name: 'dead code', command: ['knip'] },
+  { name: 'imports', command: [node, 'scripts/imports.mjs'] },
+  {
+    name: 'documents',
+    command: [node, 'packages/cli/src/generate-docs.ts', '--check'],
+    mend: 'npm run docs',
+  },
+]
+
+const TESTS = [
+  {
+    name: 'unit tests',
+    patterns: [
+      'scripts/*.test.mjs',
+      'packages/*/test/**/*.test.ts',
+      'scheduler/test/**/*.test.ts',
+      'peer/test/**/*.test.ts',
+    ],
+    concurrency: 2,
+    timeoutMs: 2 * MINUTE,
+  },
+  // One file at a time: each starts daemons and measures what they do on the machine's two cores.
+  { name: 'end-to-end tests', patterns: ['test/e2e/**/*.test.ts'], concurrency: 1, timeoutMs: 15 * MINUTE },
+]
+
+/** Runs a command; what it prints is passed on at once, or kept and returned. */
+function run([command, ...args], { keep }) {
+  return new Promise(resolve => {
+    const child = spawn(command, args, {
+      cwd: root,
+      env,
+      stdio: ['ignore', keep ? 'pipe' : 'inherit', keep ? 'pipe' : 'inherit'],
+    })
+    let output = ''
+    child.stdout?.on('data', data => (output += data))
+    child.stderr?.on('data', data => (output += data))
+    child.on('error', error => resolve({ ok: false, output: `${output}${error.message}\n` }))
+    child.on('close', code => resolve({ ok: code === 0, output }))
+  })
+}
+
+async function checkStatic() {
+  let ok = true
+  for (const { name, command, mend } of STATIC) {
+    const begun = performance.now()
+    const result = await run(command, { keep: true })
+    const seconds = ((performance.now() - begun) / 1000).toFixed(1)
+    console.log(`${result.ok ? 'ok    ' : 'FAILED'} ${name} (${seconds} s)`)
+    if (!result.ok) {
+      console.log(result.output)
+      if (mend !== undefined) console.log(`To mend it: ${mend}\n`)
+    }
+    ok &&= result.ok
+  }
+  return ok
+}
+
+async function runTests({ name, patterns, concurrency, timeoutMs }) {
+  const files = patterns.flatMap(pattern =>
+    globSync(pattern, { cwd: root, exclude: path => path.includes('node_modules') }),
+  )
+  if (files.length === 0) {
+    console.log(`FAILED ${name}: there are none`)
+    return false
+  }
+  console.log(`\n${name}: ${files.length} files`)
+  const dir = mkdtempSync(join(tmpdir(), 'darter-check-'))
+  try {
+    const report = join(dir, 'report.json')
+    const { ok } = await run(
+      [
+        node,
+        '--test',
+        `--test-concurrency=${concurrency}`,
+        `--test-timeout=${timeoutMs}`,
+        '--test-reporter=spec',
+        '--test-reporter-destination=stdout',
+        `--test-reporter=${join(root, 'scripts', 'reporter.mjs')}`,
+        `--test-reporter-destination=${report}`,
+        ...files.toSorted(),
+      ],
+      { keep: false },
+    )
+    const { tests, skipped } = JSON.parse(readFileSync(report, 'utf8'))
+    if (tests === 0) console.log(`FAILED ${name}: no test ran`)
+    if (process.env.CI === 'true') for (const test of skipped) console.log(`FAILED skipped in CI: ${test}`)
+    return ok && tests > 0 && !(process.env.CI === 'true' && skipped.length > 0)
+  } finally {
+    rmSync(dir, { recursive: true })
+  }
+}
+
+const only = process.argv[2]
+if (only !== undefined && only !== '--static' && only !== '--unit') {
+  console.error(`check: ${only} is not --static or --unit`)
+  process.exit(2)
+}
+const results = []
+if (only !== '--unit') results.push(await checkStatic())
+if (only !== '--static') {
+  for (const tests of TESTS.slice(0, only === '--unit' ? 1 : undefined)) results.push(await runTests(tests))
+}
+if (results.length > 1) {
+  const failed = results.filter(ok => !ok).length
+  if (failed > 0) console.log('\nSomething failed: see above.')
+}
+process.exitCode = results.every(Boolean) ? 0 : 1

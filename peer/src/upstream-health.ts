@@ -24,9 +24,7 @@ export class UpstreamTimeoutError extends DarterError {
 export function isUpstreamDown(error: unknown): boolean {
   if (!(error instanceof DarterError)) return false
   if (DOWN_CODES.has(error.code)) return true
-  return (
-    'status' in error && typeof error.status === 'number' && (error.status >= 500 || error.status === 429)
-  )
+  return error instanceof OriginStatusError && (error.status >= 500 || error.status === 429)
 }
 
 /** A short memory of which upstreams cannot answer, so that not every request waits for a timeout of its own. */

@@ -7,6 +7,8 @@ export interface Upstream {
   /** Other names that clients use for it, such as `registry-1.docker.io`; lower case. */
   readonly hosts: readonly string[]
   readonly origin: Origin
+  /** Everyone who reaches the door may read what is cached: the upstream is not asked about the caller. */
+  readonly isPublic: boolean
   /**
    * Credentials are configured for it, so that its answers to a caller without any are this peer's own and not
    * everybody's: they are never shared in the cluster.

@@ -74,7 +74,7 @@ export function createAccess(options: {
     ttl: Math.max(1, Math.min(REFUSAL_MS, ttlMs)),
     perf: clock,
   })
-  const flights = createSingleFlight<string, { readonly about: Digest; readonly failure?: unknown }>()
+  const flights = createSingleFlight<string, { readonly about: Digest; readonly failure?: Error }>()
 
   const place = (caller: Caller): Place => ({ upstream: caller.upstream.name, repository: caller.repository })
 
@@ -96,7 +96,7 @@ export function createAccess(options: {
     return at !== undefined && clock.now() - at < ms
   }
   const wasAccepted = (caller: Caller) => {
-    if (caller.upstream.origin.isPublic || within(caller, staleMs)) return true
+    if (caller.upstream.isPublic || within(caller, staleMs)) return true
     const open = catalog.openSince(place(caller))
     return open !== undefined && clock.wall() - open < staleMs
   }
@@ -106,13 +106,13 @@ export function createAccess(options: {
     { kind, digest }: ContentName,
     signal: AbortSignal,
   ): Promise<Content> => {
-    const { upstream, repository, authorization } = caller
+    const { upstream, repository, authorization, via } = caller
     using deadline = withTimeout(
       signal,
       askTimeoutMs,
       () => new UpstreamTimeoutError(upstream.name, askTimeoutMs),
     )
-    const request = { repository, authorization, signal: deadline.signal }
+    const request = { repository, authorization, via, signal: deadline.signal }
     try {
       const described =
         kind === 'manifest'
@@ -154,7 +154,7 @@ export function createAccess(options: {
   const fallBack = async (
     caller: Caller,
     content: ContentName,
-    error: unknown,
+    error: Error,
     signal: AbortSignal,
   ): Promise<Grant> => {
     const known = catalog.member(place(caller), content.digest) !== undefined
@@ -172,7 +172,7 @@ export function createAccess(options: {
     wasAccepted,
     check: async (caller, content, signal) => {
       const known = catalog.member(place(caller), content.digest) !== undefined
-      if (known && (caller.upstream.origin.isPublic || within(caller, ttlMs))) return { stale: false }
+      if (known && (caller.upstream.isPublic || within(caller, ttlMs))) return { stale: false }
       const refusal = refusals.get(callerKey(caller))
       if (refusal !== undefined) throw refusal
       if (known && health.isDown(caller.upstream) && wasAccepted(caller)) return { stale: true }
@@ -186,7 +186,7 @@ export function createAccess(options: {
             return { about: content.digest }
           } catch (failure) {
             if (!shared.aborted) refused(caller, failure)
-            return { about: content.digest, failure }
+            return { about: content.digest, failure: toError(failure) }
           }
         })
       }
@@ -202,6 +202,10 @@ export function createAccess(options: {
       return fallBack(caller, content, answer.failure, signal)
     },
   }
+}
+
+function toError(thrown: unknown): Error {
+  return thrown instanceof Error ? thrown : new Error(String(thrown))
 }
 
 function isNotFound(error: unknown): boolean {

@@ -7,6 +7,8 @@ export interface Caller {
   readonly upstream: Upstream
   readonly repository: string
   readonly authorization?: Authorization
+  /** The `Via` chain of its request, so that a loop over several peers is seen. No part of who it is. */
+  readonly via?: string | undefined
 }
 
 /** Names a caller without telling its credentials: a keyed hash over upstream, repository, credentials and what is added. */

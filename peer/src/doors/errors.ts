@@ -71,6 +71,15 @@ export class LoopDetectedError extends DarterError {
   }
 }
 
+/** A body that is longer or shorter than the head of its answer announced. */
+export class BodyLengthError extends DarterError {
+  readonly code = 'BODY_LENGTH'
+
+  constructor(sent: number, announced: number) {
+    super(`an answer announced ${announced} bytes and its body came to ${sent}; the connection was cut`)
+  }
+}
+
 /** The client went away before the answer was complete. */
 export class ClientGoneError extends DarterError {
   readonly code = 'CLIENT_GONE'

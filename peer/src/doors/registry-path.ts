@@ -31,6 +31,8 @@ export type RegistryTarget =
 export interface ParsedTarget {
   readonly target: RegistryTarget
   readonly query: URLSearchParams
+  /** The query as it came, without the question mark. */
+  readonly rawQuery: string
 }
 
 /** A registry's host as the first component of a path. */
@@ -48,13 +50,13 @@ export function parseRegistryPath(url: string): ParsedTarget {
   if (url.length > MAX_TARGET_LENGTH) throw new TargetTooLongError(url.length, MAX_TARGET_LENGTH)
   const mark = url.indexOf('?')
   const path = mark < 0 ? url : url.slice(0, mark)
-  const query = new URLSearchParams(mark < 0 ? '' : url.slice(mark + 1))
+  const rawQuery = mark < 0 ? '' : url.slice(mark + 1)
   if (path !== '/v2' && !path.startsWith('/v2/')) throw new RouteUnknownError(path)
   const segments = path
     .slice('/v2/'.length)
     .split('/')
     .map(segment => decode(segment, path))
-  return { target: parseSegments(segments, path), query }
+  return { target: parseSegments(segments, path), query: new URLSearchParams(rawQuery), rawQuery }
 }
 
 function decode(segment: string, path: string): string {

@@ -38,8 +38,12 @@ export interface Catalog {
   member(place: Place, digest: Digest): Content | undefined
   /** Content that the upstream named as part of the repository. Lasts until the program ends. */
   setMember(place: Place, digest: Digest, content: Content): void
-  /** A manifest of the repository, and what it refers to. Returns whether it is new. */
-  setManifest(place: Place, digest: Digest, manifest: ManifestRecord, open: boolean): boolean
+  /** Whether the manifest was read for this repository ({@link setManifest}). */
+  hasManifest(place: Place, digest: Digest): boolean
+  /** The content was deleted from the repository. */
+  dropMember(place: Place, digest: Digest): void
+  /** A manifest of the repository, and what it refers to. */
+  setManifest(place: Place, digest: Digest, manifest: ManifestRecord, open: boolean): void
   /** When a caller without credentials was last known to be let in, ms since the Unix epoch. */
   openSince(place: Place): number | undefined
   setOpen(place: Place): void
@@ -64,6 +68,7 @@ type Entry =
       readonly d: Digest
       readonly c: readonly (readonly [Digest, number])[]
     } & Common)
+  | { readonly k: 'gone'; readonly u: string; readonly r: string; readonly d: Digest }
   | { readonly k: 'closed'; readonly u: string; readonly r: string }
 
 interface Common {
@@ -128,6 +133,10 @@ export async function openCatalog(options: {
           members.set(key, { ...members.get(key), size })
         }
         break
+      case 'gone':
+        manifests.delete(at(entry, entry.d))
+        members.delete(at(entry, entry.d))
+        break
       case 'closed':
         open.delete(at(entry))
         return
@@ -175,8 +184,11 @@ export async function openCatalog(options: {
       const key = at(where(place), digest)
       members.set(key, { ...members.get(key), ...content })
     },
+    dropMember: (place, digest) => {
+      if (members.has(at(where(place), digest))) record({ k: 'gone', ...where(place), d: digest })
+    },
+    hasManifest: (place, digest) => manifests.has(at(where(place), digest)),
     setManifest: (place, digest, manifest, isOpen) => {
-      if (manifests.has(at(where(place), digest))) return false
       record({
         k: 'manifest',
         ...where(place),
@@ -189,7 +201,6 @@ export async function openCatalog(options: {
       for (const { digest: child, ...content } of manifest.children) {
         members.set(at(where(place), child), content)
       }
-      return true
     },
     openSince: place => open.get(at(where(place))),
     setOpen: place => {
@@ -215,8 +226,9 @@ function parseEntry(line: string): Entry | undefined {
   if (typeof u !== 'string' || typeof r !== 'string' || !isRepositoryName(r)) return undefined
   if (k === 'closed') return { k, u, r }
   if (k === 'untag') return typeof t === 'string' && isTag(t) ? { k, u, r, t } : undefined
-  if (typeof d !== 'string' || !isDigest(d) || !isCount(s) || !isCount(o) || typeof m !== 'string')
-    return undefined
+  if (typeof d !== 'string' || !isDigest(d)) return undefined
+  if (k === 'gone') return { k, u, r, d }
+  if (!isCount(s) || !isCount(o) || typeof m !== 'string') return undefined
   if (k === 'tag') {
     return typeof t === 'string' && isTag(t) && isCount(a) ? { k, u, r, t, a, d, s, m, o } : undefined
   }

@@ -60,7 +60,13 @@ export function createJournal(options: {
       )
       .finally(() => {
         running = undefined
+        if (waiting.length > 0) start()
       })
+  }
+  const close = async (): Promise<void> => {
+    if (running === undefined) return
+    await running
+    await close()
   }
   return {
     load: async () => {
@@ -79,9 +85,7 @@ export function createJournal(options: {
       waiting.push(line)
       start()
     },
-    close: async () => {
-      while (running !== undefined) await running
-    },
+    close,
   }
 }
 

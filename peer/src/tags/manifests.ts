@@ -53,14 +53,19 @@ export function createManifests(options: {
     perf: options.clock,
   })
 
+  const placeOf = (caller: Caller): Place => ({
+    upstream: caller.upstream.name,
+    repository: caller.repository,
+  })
+
   /** Reads what the manifest says and remembers it for its repository. Returns its media type. */
   const learn = (caller: Caller, digest: Digest, bytes: Uint8Array, told: string | undefined): string => {
-    const place: Place = { upstream: caller.upstream.name, repository: caller.repository }
+    const place = placeOf(caller)
     try {
       const { mediaType, descriptors } = describeManifest(bytes, told)
       const open = isAnonymous(caller)
       const manifest = { size: bytes.byteLength, mediaType, children: descriptors }
-      if (!catalog.setManifest(place, digest, manifest, open)) return mediaType
+      catalog.setManifest(place, digest, manifest, open)
       if (open) {
         const children = descriptors.map(({ kind, ...child }) =>
           contentFact(place, child.digest, kind === 'manifest' ? child : { size: child.size }, accessTtlMs),
@@ -82,8 +87,8 @@ export function createManifests(options: {
     load: async (caller, digest, told, signal) => {
       const known = hot.get(digest)
       if (known !== undefined) {
-        const mediaType = learn(caller, digest, known.bytes, known.mediaType)
-        return { bytes: known.bytes, mediaType, sources: NOTHING_READ }
+        if (!catalog.hasManifest(placeOf(caller), digest)) learn(caller, digest, known.bytes, known.mediaType)
+        return { ...known, sources: NOTHING_READ }
       }
       const { upstream, repository, authorization } = caller
       const { bytes, sources } = await reads.manifest({

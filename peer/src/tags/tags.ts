@@ -69,7 +69,7 @@ export function createTags(options: {
     accept: number,
     signal: AbortSignal,
   ): Promise<TagRecord> => {
-    const { upstream, repository, authorization } = caller
+    const { upstream, repository, authorization, via } = caller
     using deadline = withTimeout(
       signal,
       askTimeoutMs,
@@ -79,6 +79,7 @@ export function createTags(options: {
       const { digest, size, mediaType } = await upstream.origin.headManifest(tag, {
         repository,
         authorization,
+        via,
         accept: acceptedTypes(accept),
         signal: deadline.signal,
       })
@@ -186,6 +187,7 @@ export function createTags(options: {
       }
     },
     forget: (place, tag) => {
+      catalog.dropTag(place, tag)
       const name = nameOf(place, tag)
       for (const [key, record] of remembered.entries()) if (record.name === name) remembered.delete(key)
       if (share) facts.publish(new Map([[tagFactKey(place, tag, ACCEPTS_ALL), { value: '', ttlMs: 0 }]]))

@@ -105,7 +105,6 @@ async function startProgram(
       name: starts++ === 0 ? name : `${name}-${starts}`,
       command: process.execPath,
       args: [MAIN, options.command, '--data-dir', dataDir, '--log-format', 'json', ...options.args],
-      env: { DARTER_CONFIG: '' },
       ready: async () => (await httpStatus(`http://127.0.0.1:${port}/readyz`)) === 200,
       stopTimeoutMs: 20_000,
     })

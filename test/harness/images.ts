@@ -195,3 +195,9 @@ export function busyboxLayer(packing: Packing = 'gzip'): LayerSpec {
 
 /** The architecture of this machine as images name it. */
 export const ARCHITECTURE = process.arch === 'x64' ? 'amd64' : process.arch
+
+/** A one-platform image of this machine's architecture whose layers are noise of the given sizes in bytes. */
+export function noiseImage(dir: string, seed: string, layerBytes: readonly number[]): Image {
+  const layers = layerBytes.map((bytes, i) => noiseLayer(`${seed}-${i}`, bytes))
+  return buildImage(dir, { format: 'oci', platforms: [{ architecture: ARCHITECTURE, layers }] })
+}

@@ -134,7 +134,7 @@ function unmountBelow(dir: string): void {
     .split('\n')
     .map(line => (line.split(' ')[1] ?? '').replaceAll('\\040', ' '))
     .filter(target => target.startsWith(`${dir}/`))
-  for (const target of targets.reverse()) execFileSync('umount', ['-l', target])
+  for (const target of targets.toReversed()) execFileSync('umount', ['-l', target])
 }
 
 /**
@@ -175,7 +175,7 @@ export function useLab(name: string): Lab {
     },
   }
   afterEach(context => {
-    if (!('passed' in context) || context.passed === true) return
+    if (!('passed' in context) || Boolean(context.passed)) return
     for (const daemon of daemons) {
       context.diagnostic(`--- ${daemon.name} (ended: ${daemon.ended ?? 'no'})\n${tail(daemon.stderr(), 12)}`)
     }

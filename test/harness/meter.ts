@@ -106,6 +106,13 @@ export async function startMeter(lab: Lab, target: string): Promise<Meter> {
         ? fault.afterBytes
         : Infinity
     response.flushHeaders()
+    let wake = () => {}
+    response.on('drain', () => wake()).on('close', () => wake())
+    const writable = () =>
+      new Promise<void>(resolve => {
+        wake = resolve
+        if (response.destroyed || !response.writableNeedDrain) resolve()
+      })
     for await (const chunk of source as AsyncIterable<Buffer>) {
       const left = cut - entry.bodyBytes
       const piece = chunk.length > left ? chunk.subarray(0, left) : chunk
@@ -114,9 +121,7 @@ export async function startMeter(lab: Lab, target: string): Promise<Meter> {
       await throttle(piece.length)
       if (response.destroyed) return
       entry.bodyBytes += piece.length
-      if (piece.length > 0 && !response.write(piece)) {
-        await Promise.race([once(response, 'drain'), once(response, 'close')])
-      }
+      if (piece.length > 0 && !response.write(piece)) await writable()
       if (response.destroyed) return
       if (entry.bodyBytes >= cut) {
         if (fault?.kind === 'reset') response.socket?.resetAndDestroy()

@@ -1,5 +1,8 @@
-import { writeFileSync } from 'node:fs'
+import { createHash } from 'node:crypto'
+import { mkdirSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { type Digest, parseDigest } from '@darter/oci'
+import { digestOf } from './images.ts'
 import { type Daemon, freePort, type Lab } from './lab.ts'
 import { run } from './run.ts'
 import type { TokenServer } from './token-server.ts'
@@ -68,4 +71,58 @@ export async function startRegistry(
     daemon,
     stop: async () => void (await daemon.stop()),
   }
+}
+
+/**
+ * Puts an image with one bare layer of zeros straight into a registry's storage, as a sparse file: gigabytes in a
+ * moment. Returns the layer's digest.
+ */
+export async function plantSparseImage(
+  registry: Registry,
+  repository: string,
+  tag: string,
+  layerBytes: number,
+): Promise<Digest> {
+  const hash = createHash('sha256')
+  const zeros = Buffer.alloc(4 * 1024 * 1024)
+  for (let left = layerBytes; left > 0; left -= zeros.length)
+    hash.update(zeros.subarray(0, Math.min(left, zeros.length)))
+  const digest = parseDigest(`sha256:${hash.digest('hex')}`)
+  const hex = digest.slice(7)
+  const root = join(registry.storage, 'docker', 'registry', 'v2')
+  const data = join(root, 'blobs', 'sha256', hex.slice(0, 2), hex)
+  mkdirSync(data, { recursive: true })
+  writeFileSync(join(data, 'data'), '')
+  truncateSync(join(data, 'data'), layerBytes)
+  const link = join(root, 'repositories', repository, '_layers', 'sha256', hex)
+  mkdirSync(link, { recursive: true })
+  writeFileSync(join(link, 'link'), digest)
+
+  const config = Buffer.from(
+    JSON.stringify({ architecture: 'amd64', os: 'linux', rootfs: { type: 'layers', diff_ids: [digest] } }),
+  )
+  const configDigest = digestOf(config)
+  const api = `${registry.url}/v2/${repository}`
+  const started = await fetch(`${api}/blobs/uploads/`, { method: 'POST' })
+  const upload = new URL(started.headers.get('location') ?? '', registry.url)
+  upload.searchParams.set('digest', configDigest)
+  const uploaded = await fetch(upload, { method: 'PUT', body: config })
+  if (uploaded.status !== 201) throw new Error(`config: ${uploaded.status} ${await uploaded.text()}`)
+  const mediaType = 'application/vnd.oci.image.manifest.v1+json'
+  const put = await fetch(`${api}/manifests/${tag}`, {
+    method: 'PUT',
+    headers: { 'content-type': mediaType },
+    body: JSON.stringify({
+      schemaVersion: 2,
+      mediaType,
+      config: {
+        mediaType: 'application/vnd.oci.image.config.v1+json',
+        digest: configDigest,
+        size: config.length,
+      },
+      layers: [{ mediaType: 'application/vnd.oci.image.layer.v1.tar', digest, size: layerBytes }],
+    }),
+  })
+  if (put.status !== 201) throw new Error(`manifest: ${put.status} ${await put.text()}`)
+  return digest
 }

@@ -1,6 +1,6 @@
 import { createPrivateKey, createSign, randomUUID, X509Certificate } from 'node:crypto'
 import { readFileSync } from 'node:fs'
-import { createServer, type IncomingMessage } from 'node:http'
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { join } from 'node:path'
 import type { Lab } from './lab.ts'
 import { listen } from './listen.ts'
@@ -83,7 +83,7 @@ export async function startTokenServer(
     return `${head}.${claims}.${signature}`
   }
 
-  const server = createServer(async (request, response) => {
+  const answer = async (request: IncomingMessage, response: ServerResponse) => {
     requests++
     const query =
       request.method === 'POST'
@@ -110,6 +110,9 @@ export async function startTokenServer(
     response.end(
       JSON.stringify({ token, access_token: token, expires_in: 300, issued_at: new Date().toISOString() }),
     )
+  }
+  const server = createServer((request, response) => {
+    answer(request, response).catch(() => response.destroy())
   })
   const port = await listen(lab, server)
   return {

@@ -1,0 +1,99 @@
+import assert from 'node:assert/strict'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { ConfigError } from '../src/config/errors.ts'
+import { peerConfig, schedulerConfig } from '../src/config/programs.ts'
+import { resolveSettings } from '../src/config/resolve.ts'
+import { parseConfigFile } from '../src/config/sources.ts'
+
+const from = (file: string) =>
+  resolveSettings([parseConfigFile(`data-dir: /state\n${file}`, '/etc/darter/darter.yaml')], {})
+
+async function refused(file: string): Promise<string> {
+  try {
+    await peerConfig(from(file))
+  } catch (error) {
+    assert.ok(error instanceof ConfigError)
+    return error.message
+  }
+  return assert.fail('it was taken')
+}
+
+test('without any option a peer mirrors the well-known registries on loopback, alone', async () => {
+  const config = await peerConfig(from(''))
+  assert.equal(config.defaultUpstream, 'docker.io')
+  assert.deepEqual(
+    config.upstreams.map(({ name }) => name),
+    ['docker.io', 'ghcr.io', 'quay.io', 'registry.k8s.io', 'gcr.io', 'mcr.microsoft.com', 'public.ecr.aws'],
+  )
+  for (const { host } of [config.door, config.admin, config.swarm]) assert.equal(host, '127.0.0.1')
+  assert.equal(config.swarm.clusterKeyFile, undefined)
+  assert.equal(config.identityFile, '/state/peer.key')
+  assert.equal(config.store.dir, '/state/store')
+  assert.equal(schedulerConfig(from('')).clusterKeyFile, '/state/cluster.key')
+})
+
+test('a configured upstream takes the place of the default one and keeps its other names', async () => {
+  const { upstreams } = await peerConfig(from('upstreams: ["docker.io=http://127.0.0.1:5000"]'))
+  assert.equal(upstreams.length, 7)
+  assert.deepEqual(upstreams[0], {
+    kind: 'registry',
+    name: 'docker.io',
+    hosts: ['index.docker.io', 'registry-1.docker.io'],
+    url: 'http://127.0.0.1:5000',
+    caFile: undefined,
+    credentials: undefined,
+    dockerConfigFile: undefined,
+    public: false,
+  })
+})
+
+test('the default upstream is the configured one, docker.io, or the only one', async () => {
+  const lone = await peerConfig(from('default-upstreams: false\nupstreams: ["a=http://a"]'))
+  assert.equal(lone.defaultUpstream, 'a')
+  const two = await peerConfig(from('default-upstreams: false\nupstreams: ["a=http://a", "b=http://b"]'))
+  assert.equal(two.defaultUpstream, undefined)
+  assert.equal((await peerConfig(from('default-upstream: quay.io'))).defaultUpstream, 'quay.io')
+})
+
+test('values that do not fit each other are refused', async () => {
+  assert.match(
+    await refused('default-upstream: nowhere.io'),
+    /^default-upstream .* nowhere\.io is not one of .*docker\.io/,
+  )
+  assert.match(
+    await refused('door: {upstreams: [5010=nowhere.io]}'),
+    /^door\.upstreams .* nowhere\.io is not one of/,
+  )
+  assert.match(
+    await refused('store: {low-watermark: 95%}'),
+    /low-watermark .* must be less than store\.high-watermark/,
+  )
+  assert.match(await refused('upstreams: ["index.docker.io=http://a"]'), /index\.docker\.io stands for/)
+  assert.match(await refused('upstreams: ["a=http://a", "a=http://b"]'), /a stands for a and for a/)
+})
+
+test('a peer with a scheduler has a cluster key', async () => {
+  const address = '/ip4/192.0.2.1/tcp/5005/p2p/12D3KooWGmm5tM5oX7yCCFnWZYqDbEnxWuLtNzLkWFJZFxJ6UmPr'
+  const { swarm } = await peerConfig(from(`schedulers: [${address}]`))
+  assert.deepEqual(swarm.schedulers, [address])
+  assert.equal(swarm.clusterKeyFile, '/state/cluster.key')
+})
+
+test('a password comes from the first line of its file', async t => {
+  const dir = await mkdtemp(join(tmpdir(), 'darter-cli-'))
+  t.after(() => rm(dir, { recursive: true }))
+  const file = join(dir, 'password')
+  const upstream = `upstreams: [{name: a, url: "https://a", username: joe, password-file: ${file}}]`
+  assert.match(await refused(upstream), /upstream a: cannot read password-file: ENOENT/)
+  await writeFile(file, '\n')
+  assert.match(await refused(upstream), /is empty/)
+  await writeFile(file, 's3cret\n')
+  const [configured] = (await peerConfig(from(upstream))).upstreams
+  assert.deepEqual(configured?.kind === 'registry' && configured.credentials, {
+    username: 'joe',
+    password: 's3cret',
+  })
+})

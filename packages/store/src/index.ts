@@ -1,1 +1,5 @@
+export type { CapacityOptions } from './capacity.ts'
 export * from './contract.ts'
+export { createDiskStore, type DiskStoreOptions } from './disk-store.ts'
+export * from './errors.ts'
+export { createMemoryStore, type MemoryStoreOptions } from './memory-store.ts'

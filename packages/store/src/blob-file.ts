@@ -1,0 +1,162 @@
+import { createHash } from 'node:crypto'
+import { constants } from 'node:fs'
+import { type FileHandle, mkdir, open, readdir, unlink } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { type Digest, digestAlgorithm, digestHex, isDigest } from '@darter/oci'
+
+/** How much is read and hashed at a time, so that the event loop gets a turn within a millisecond or so. */
+const PIECE_BYTES = 1024 * 1024
+const MAX_SPARE_PIECES = 4
+
+/** Buffers for checking chunks, used again and again. */
+export class PiecePool {
+  #spare: Buffer[] = []
+
+  take(): Buffer {
+    return this.#spare.pop() ?? Buffer.allocUnsafeSlow(PIECE_BYTES)
+  }
+
+  give(piece: Buffer): void {
+    if (this.#spare.length < MAX_SPARE_PIECES) this.#spare.push(piece)
+  }
+}
+
+/** The system's code of an error, such as `ENOSPC`. */
+export function systemCode(error: unknown): string | undefined {
+  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined
+}
+
+/** Where a blob's data lies: `blobs/<first two hex digits>/<algorithm>-<hex>` in the store's directory. */
+export function blobPath(directory: string, digest: Digest): string {
+  const hex = digestHex(digest)
+  return join(directory, 'blobs', hex.slice(0, 2), `${digestAlgorithm(digest)}-${hex}`)
+}
+
+/** The digests of all data files in the directory. What doesn't look like one is left out. */
+export async function* listBlobFiles(directory: string): AsyncGenerator<Digest> {
+  const blobs = join(directory, 'blobs')
+  for (const shelf of await readdir(blobs)) {
+    if (!/^[0-9a-f]{2}$/.test(shelf)) continue
+    for (const name of await readdir(join(blobs, shelf))) {
+      const digest = name.replace('-', ':')
+      if (isDigest(digest) && digestHex(digest).startsWith(shelf)) yield digest
+    }
+  }
+}
+
+/** Deletes a blob's data file; fine when there is none. */
+export async function deleteBlobFile(path: string): Promise<void> {
+  try {
+    await unlink(path)
+  } catch (error) {
+    if (systemCode(error) !== 'ENOENT') throw error
+  }
+}
+
+/** The sparse data file of one blob. */
+export class BlobFile {
+  #handle: FileHandle
+  #path: string
+  #pieces: PiecePool
+  /** The file's name may not be on the disk yet. */
+  #unnamed = true
+  /** The file was shorter than the blob when it was opened: new, or cut short behind the store's back. */
+  readonly wasShort: boolean
+
+  private constructor(handle: FileHandle, path: string, pieces: PiecePool, wasShort: boolean) {
+    this.#handle = handle
+    this.#path = path
+    this.#pieces = pieces
+    this.wasShort = wasShort
+  }
+
+  /** Opens the file for a blob of `size` bytes, making it (and its directory) when there is none. */
+  static async open(path: string, size: number, pieces: PiecePool): Promise<BlobFile> {
+    const handle = await openMaking(path)
+    try {
+      const wasShort = (await handle.stat()).size < size
+      if (wasShort) await handle.truncate(size)
+      return new BlobFile(handle, path, pieces, wasShort)
+    } catch (error) {
+      await handle.close()
+      throw error
+    }
+  }
+
+  async write(position: number, bytes: Uint8Array): Promise<void> {
+    for (let done = 0; done < bytes.length; ) {
+      const { bytesWritten } = await this.#handle.write(bytes, done, bytes.length - done, position + done)
+      done += bytesWritten
+    }
+  }
+
+  /** Fills `target`, as far as the file goes; returns the bytes read. */
+  async read(position: number, target: Uint8Array): Promise<number> {
+    let done = 0
+    while (done < target.length) {
+      const { bytesRead } = await this.#handle.read(target, done, target.length - done, position + done)
+      if (bytesRead === 0) break
+      done += bytesRead
+    }
+    return done
+  }
+
+  /**
+   * The sha256 of `length` bytes; undefined when the file ends before them or the disk can't read them. The part from
+   * `offset` on is left in `target`: the very bytes that were hashed.
+   */
+  async hash(position: number, length: number, offset = 0, target?: Uint8Array): Promise<Buffer | undefined> {
+    const hash = createHash('sha256')
+    const piece = this.#pieces.take()
+    const start = target === undefined ? length : offset
+    const end = start + (target?.length ?? 0)
+    try {
+      for (let at = 0; at < length; ) {
+        const inside = target !== undefined && at >= start && at < end
+        const bound = inside ? end : at < start ? start : length
+        const size = Math.min(PIECE_BYTES, bound - at)
+        const into = inside ? target.subarray(at - start, at - start + size) : piece.subarray(0, size)
+        if ((await this.read(position + at, into)) < size) return undefined
+        hash.update(into)
+        at += size
+      }
+      return hash.digest()
+    } catch (error) {
+      if (systemCode(error) === 'EIO') return undefined
+      throw error
+    } finally {
+      this.#pieces.give(piece)
+    }
+  }
+
+  /** Makes all that was written so far survive a power cut. */
+  async sync(): Promise<void> {
+    await this.#handle.datasync()
+    if (!this.#unnamed) return
+    const shelf = dirname(this.#path)
+    for (const directory of [shelf, dirname(shelf)]) {
+      const handle = await open(directory, constants.O_RDONLY | constants.O_DIRECTORY)
+      try {
+        await handle.sync()
+      } finally {
+        await handle.close()
+      }
+    }
+    this.#unnamed = false
+  }
+
+  async close(): Promise<void> {
+    await this.#handle.close()
+  }
+}
+
+async function openMaking(path: string): Promise<FileHandle> {
+  const flags = constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW
+  try {
+    return await open(path, flags, 0o600)
+  } catch (error) {
+    if (systemCode(error) !== 'ENOENT') throw error
+    await mkdir(dirname(path), { recursive: true, mode: 0o700 })
+    return await open(path, flags, 0o600)
+  }
+}

@@ -1,0 +1,370 @@
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import type { Digest } from '@darter/oci'
+import type { Clock, Logger } from '@darter/runtime'
+import { BlobFile, blobPath, deleteBlobFile, PiecePool } from './blob-file.ts'
+import { type Capacity, chooseOldest, chooseVictims } from './capacity.ts'
+import type { ChunkIndex } from './chunk-index.ts'
+import { ChunkCorruptError, ChunkMissingError, StoreClosedError, StoreIoError } from './errors.ts'
+import { Listeners } from './listeners.ts'
+import { type BlobRecord, LoadedChunks } from './record.ts'
+
+/**
+ * The disk store's state and the few ways in which it changes: which blobs there are, who uses them, what they take,
+ * what goes when there is no room. Memory, index and files are kept in step here and nowhere else.
+ */
+export class BlobKeeper {
+  readonly directory: string
+  readonly capacity: Capacity
+  readonly clock: Clock
+  readonly log: Logger
+  readonly index: ChunkIndex
+  /** All blobs, least recently used first. */
+  readonly records = new Map<Digest, BlobRecord>()
+  readonly dropped: Listeners<[digest: Digest, chunk: number]>
+  readonly removed: Listeners<[digest: Digest]>
+  /** What may be evicted, least recently used first. */
+  #idle = new Map<Digest, BlobRecord>()
+  #used = 0
+  #evicting: Promise<void> | undefined
+  #pieces = new PiecePool()
+  #closing = new AbortController()
+  #active = 0
+  #onQuiet: (() => void) | undefined
+  #closed = false
+
+  constructor(parts: {
+    readonly directory: string
+    readonly capacity: Capacity
+    readonly clock: Clock
+    readonly log: Logger
+    readonly index: ChunkIndex
+  }) {
+    this.directory = parts.directory
+    this.capacity = parts.capacity
+    this.clock = parts.clock
+    this.log = parts.log
+    this.index = parts.index
+    const onError = (error: unknown): void => this.log.error({ err: error }, 'a store listener failed')
+    this.dropped = new Listeners(onError)
+    this.removed = new Listeners(onError)
+  }
+
+  /** Bytes held, in doubt, or being written. */
+  get used(): number {
+    return this.#used
+  }
+
+  /** Aborted, with a {@link StoreClosedError}, once the store is being closed. */
+  get closing(): AbortSignal {
+    return this.#closing.signal
+  }
+
+  /** Takes in a blob as the index has it. */
+  adopt(record: BlobRecord): void {
+    this.records.set(record.digest, record)
+    this.#idle.set(record.digest, record)
+    this.#used += record.heldBytes
+  }
+
+  /** Runs an operation that {@link close} waits for. @throws {StoreClosedError} */
+  async run<T>(operation: () => Promise<T>): Promise<T> {
+    this.closing.throwIfAborted()
+    return await this.#track(operation)
+  }
+
+  /** Keeps a blob from being removed, and its state in memory. */
+  pin(record: BlobRecord): void {
+    record.pins++
+    record.users++
+    this.#idle.delete(record.digest)
+  }
+
+  /** Ends a pin. The last one puts the blob at the safe end of the queue for eviction. */
+  unpin(record: BlobRecord): void {
+    if (this.#closed) return
+    record.pins--
+    if (record.pins === 0) {
+      this.touch(record)
+      this.#idle.set(record.digest, record)
+      if (!record.synced && !record.vain) this.#syncLater(record)
+    }
+    this.leave(record)
+  }
+
+  /** Keeps a blob's state in memory, though not the blob. */
+  enter(record: BlobRecord): void {
+    record.users++
+  }
+
+  /** Ends an {@link enter}. The last one closes the file, and forgets a blob of which there is nothing. */
+  leave(record: BlobRecord): void {
+    record.users--
+    if (record.users > 0) return
+    const { file } = record
+    record.loaded = undefined
+    record.file = undefined
+    if (file !== undefined) {
+      this.#background('a data file could not be closed', async () => (await file).close())
+    }
+    if (record.vain && !record.doubtful && !record.gone) {
+      this.#background('a blob could not be forgotten', () => this.remove([record]))
+    }
+  }
+
+  /** Counts as use. */
+  touch(record: BlobRecord): void {
+    record.lastUsed = this.clock.wall()
+    this.records.delete(record.digest)
+    this.records.set(record.digest, record)
+    if (!record.vain) this.index.changeBlob(record)
+  }
+
+  /** What is held of a blob; for its users only. @throws {StoreIoError} */
+  load(record: BlobRecord): Promise<LoadedChunks> {
+    if (record.loaded !== undefined) return Promise.resolve(record.loaded)
+    record.loading ??= this.#load(record).finally(() => {
+      record.loading = undefined
+    })
+    return record.loading
+  }
+
+  /** A blob's data file; for its users only. Rejects with the system's error. */
+  file(record: BlobRecord): Promise<BlobFile> {
+    if (record.file !== undefined) return record.file
+    const opening = this.#openFile(record)
+    record.file = opening
+    opening.catch(() => {
+      if (record.file === opening) record.file = undefined
+    })
+    return opening
+  }
+
+  /** Sets `bytes` of room aside for a write, evicting if that helps; false when there is none. */
+  async reserve(bytes: number): Promise<boolean> {
+    for (;;) {
+      const fits = this.#used + bytes <= this.capacity.highBytes
+      if (!fits && this.#evicting !== undefined) {
+        await this.#evicting
+        continue
+      }
+      const victims = fits ? [] : chooseVictims(this.capacity, this.#used, bytes, this.#idle.values())
+      if (victims === undefined) return false
+      if (victims.length === 0) {
+        this.#used += bytes
+        return true
+      }
+      await this.#evict(victims)
+    }
+  }
+
+  /** Gives back what {@link reserve} set aside, when it was not used. */
+  giveBack(bytes: number): void {
+    this.#used -= bytes
+  }
+
+  /** Evicts because the disk is full though the quota is not; returns whether anything went. */
+  async makeRoom(bytes: number): Promise<boolean> {
+    if (this.#evicting !== undefined) {
+      await this.#evicting
+      return true
+    }
+    const wanted = Math.max(bytes, this.#used * this.capacity.spareFraction)
+    const victims = chooseOldest(wanted, this.#idle.values())
+    if (victims.length === 0) return false
+    await this.#evict(victims)
+    return true
+  }
+
+  /** Makes room for one more blob, if any may go. */
+  async makeRoomForBlob(): Promise<void> {
+    while (this.records.size >= this.capacity.maxBlobs) {
+      if (this.#evicting !== undefined) await this.#evicting
+      else {
+        const victims = this.#idle.values().take(this.capacity.spareBlobs).toArray()
+        if (victims.length === 0) return
+        await this.#evict(victims)
+      }
+    }
+  }
+
+  /**
+   * Deletes blobs that nobody has pinned. Files go first, so that it works on a full disk; the index follows durably,
+   * before a blob can come back under the same name.
+   */
+  async remove(victims: readonly BlobRecord[]): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>()
+    const listed = victims.filter(record => !record.vain && !record.doubtful)
+    for (const record of victims) {
+      record.leaving = promise
+      this.#idle.delete(record.digest)
+    }
+    for (const { digest } of victims) {
+      try {
+        await deleteBlobFile(blobPath(this.directory, digest))
+      } catch (error) {
+        this.log.warn(
+          { err: error, digest },
+          'a data file could not be deleted; will try again at the next start',
+        )
+      }
+    }
+    for (const record of victims) {
+      this.#used -= record.heldBytes
+      this.records.delete(record.digest)
+      this.index.removeBlob(record)
+    }
+    this.index.flush(true)
+    for (const { digest } of listed) this.removed.emit(digest)
+    resolve()
+  }
+
+  /** Notes that a chunk is in its file and matches `hash`; its room was set aside by {@link reserve}. */
+  add(record: BlobRecord, loaded: LoadedChunks, index: number, hash: Uint8Array): void {
+    loaded.add(index, hash)
+    record.verified.set(index)
+    record.heldChunks++
+    record.heldBytes += record.layout.length(index)
+    record.writes++
+    record.synced = false
+    this.index.putChunk(record, index, hash)
+  }
+
+  /** Forgets a chunk of a loaded blob and tells the listeners; nothing when it is not held. */
+  drop(record: BlobRecord, index: number): void {
+    if (record.gone || record.loaded?.held.clear(index) !== true) return
+    record.verified.clear(index)
+    record.heldChunks--
+    record.heldBytes -= record.layout.length(index)
+    record.drops++
+    record.complete = false
+    this.#used -= record.layout.length(index)
+    this.index.dropChunk(record, index)
+    // What is in doubt anyway may come back after a power cut, to be checked; this would be believed.
+    if (record.synced) this.index.flush(true)
+    if (!record.doubtful) this.dropped.emit(record.digest, index)
+  }
+
+  /**
+   * Compares a chunk with its hash, leaving the part from `offset` on in `target`. Drops a chunk that differs.
+   * @throws {ChunkCorruptError}
+   * @throws {ChunkMissingError}
+   */
+  async check(record: BlobRecord, index: number, offset?: number, target?: Uint8Array): Promise<void> {
+    const { layout, digest } = record
+    for (;;) {
+      if (record.gone || record.loaded?.held.has(index) !== true) throw new ChunkMissingError(digest, index)
+      const { drops } = record
+      const file = await this.file(record)
+      const found = await file.hash(layout.offset(index), layout.length(index), offset, target)
+      // Another chunk, or this one, was dropped and maybe written again while it was read.
+      if (record.drops !== drops || record.gone) continue
+      const wanted = record.loaded.hashes.get(index)
+      if (found !== undefined && wanted !== undefined && found.equals(wanted)) {
+        record.verified.set(index)
+        return
+      }
+      this.drop(record, index)
+      this.log.warn({ digest, chunk: index }, 'a stored chunk did not match its hash and was dropped')
+      throw new ChunkCorruptError(digest, index)
+    }
+  }
+
+  /**
+   * Makes what is held of a blob survive a power cut, and notes it unless more was written meanwhile.
+   * @throws {StoreIoError}
+   */
+  async sync(record: BlobRecord): Promise<void> {
+    const { writes } = record
+    try {
+      const file = await this.file(record)
+      await file.sync()
+    } catch (error) {
+      // The kernel may have thrown away what it could not write.
+      record.distrust()
+      throw new StoreIoError(`make blob ${record.digest} durable`, error)
+    }
+    if (record.gone || record.writes !== writes) return
+    record.synced = true
+    if (!record.vain) this.index.changeBlob(record)
+  }
+
+  /** Stops taking operations, waits for those under way, and leaves a synced index and no open file behind. */
+  async close(): Promise<void> {
+    this.#closing.abort(new StoreClosedError())
+    while (this.#active > 0) {
+      await new Promise<void>(resolve => {
+        this.#onQuiet = resolve
+      })
+    }
+    this.#closed = true
+    for (const record of this.records.values()) {
+      try {
+        if (!record.synced && !record.doubtful && !record.vain) await this.sync(record)
+        if (record.file !== undefined) await (await record.file).close()
+      } catch (error) {
+        this.log.warn({ err: error, digest: record.digest }, 'a blob is left in doubt')
+      }
+    }
+    this.index.close()
+  }
+
+  async #track<T>(operation: () => Promise<T>): Promise<T> {
+    this.#active++
+    try {
+      return await operation()
+    } finally {
+      this.#active--
+      if (this.#active === 0) this.#onQuiet?.()
+    }
+  }
+
+  /** Runs what nobody waits for but {@link close}; a failure is logged as `what`. */
+  #background(what: string, operation: () => Promise<void>): void {
+    this.#track(operation).catch(error => this.log.warn({ err: error }, what))
+  }
+
+  #syncLater(record: BlobRecord): void {
+    this.enter(record)
+    this.#background('a blob could not be made durable', async () => {
+      try {
+        await this.sync(record)
+      } finally {
+        this.leave(record)
+      }
+    })
+  }
+
+  async #evict(victims: readonly BlobRecord[]): Promise<void> {
+    const bytes = victims.reduce((sum, record) => sum + record.heldBytes, 0)
+    this.log.info({ blobs: victims.length, bytes }, 'making room in the store')
+    this.#evicting = this.remove(victims)
+    try {
+      await this.#evicting
+    } finally {
+      this.#evicting = undefined
+    }
+  }
+
+  async #openFile(record: BlobRecord): Promise<BlobFile> {
+    const path = blobPath(this.directory, record.digest)
+    const file = await BlobFile.open(path, record.size, this.#pieces)
+    if (file.wasShort) record.distrust()
+    return file
+  }
+
+  async #load(record: BlobRecord): Promise<LoadedChunks> {
+    const loaded = new LoadedChunks(record.layout.count)
+    let bytes = 0
+    let pages = 0
+    for (const page of this.index.chunks(record.id)) {
+      if (pages++ > 0) await nextTurn()
+      for (const [index, hash] of page) if (loaded.add(index, hash)) bytes += record.layout.length(index)
+    }
+    this.#used += bytes - record.heldBytes
+    record.heldBytes = bytes
+    record.heldChunks = loaded.held.count
+    if (loaded.held.count < record.layout.count) record.complete = false
+    record.loaded = loaded
+    return loaded
+  }
+}

@@ -8,6 +8,7 @@ import { startDocker } from '../harness/clients/docker.ts'
 import { pullWithNode } from '../harness/clients/node.ts'
 import { preparePodman } from '../harness/clients/podman.ts'
 import { pullWithSkopeo, pushWithSkopeo } from '../harness/clients/skopeo.ts'
+import { startUp, upstreamAt } from '../harness/darter.ts'
 import { allDigests } from '../harness/expect.ts'
 import {
   ARCHITECTURE,
@@ -83,7 +84,10 @@ describe('real clients pull through one peer', needed, () => {
     registry = await startRegistry(lab)
     await pushImage(registry.url, 'library/app', 'oci', oci)
     await pushImage(registry.url, 'library/app', 'docker', docker)
-    mirror = { address: registry.address, prefix: '' }
+    // Docker says nothing of the upstream: the default one is docker.io.
+    const upstreams = [`docker.io=${registry.url}`, upstreamAt(registry.address)]
+    const peer = await startUp(lab, { name: 'up', upstreams })
+    mirror = peer.mirror
   })
 
   test('containerd, by ctr with a hosts.toml, and by CRI; a container runs from what it pulled', async () => {

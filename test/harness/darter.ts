@@ -49,7 +49,7 @@ export interface PeerOptions {
   readonly name: string
   /** `name=url` as `--upstream` takes them; the first one is the default upstream. */
   readonly upstreams: readonly string[]
-  readonly scheduler?: Scheduler | undefined
+  readonly scheduler?: Pick<Scheduler, 'address' | 'clusterKeyFile'> | undefined
   /** More flags. */
   readonly args?: readonly string[]
 }

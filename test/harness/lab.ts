@@ -11,6 +11,8 @@ import { until } from './until.ts'
 export interface Lab {
   /** An empty directory below the system's temporary directory. */
   readonly dir: string
+  /** What was started, ended or not. */
+  readonly daemons: readonly Daemon[]
   /** Makes and names a directory below {@link dir}. */
   makeDir(name: string): string
   /** Registers something to undo at the end, last in, first out. */
@@ -138,15 +140,15 @@ function unmountBelow(dir: string): void {
 }
 
 /**
- * A lab for the enclosing file or `describe`. When a test fails, the ends of all logs are printed with it.
- * DARTER_TEST_KEEP=1 leaves the directory in place.
+ * A lab outside of the test runner; the caller closes it. DARTER_TEST_KEEP=1 leaves its directory in place.
  */
-export function useLab(name: string): Lab {
+export function createScratch(name: string): Lab {
   const dir = mkdtempSync(join(tmpdir(), `darter-${name}-`))
   const undos: (() => void | Promise<void>)[] = []
   const daemons: Daemon[] = []
   const lab: Lab = {
     dir,
+    daemons,
     makeDir(child) {
       const path = join(dir, child)
       mkdirSync(path, { recursive: true })
@@ -174,9 +176,15 @@ export function useLab(name: string): Lab {
       if (errors.length > 0) throw new AggregateError(errors, `cleaning up after ${name}`)
     },
   }
+  return lab
+}
+
+/** A lab for the enclosing file or `describe`. When a test fails, the ends of all logs are printed with it. */
+export function useLab(name: string): Lab {
+  const lab = createScratch(name)
   afterEach(context => {
-    if (!('passed' in context) || Boolean(context.passed)) return
-    for (const daemon of daemons) {
+    if (!('passed' in context) || context.passed) return
+    for (const daemon of lab.daemons) {
       context.diagnostic(`--- ${daemon.name} (ended: ${daemon.ended ?? 'no'})\n${tail(daemon.stderr(), 12)}`)
     }
   })

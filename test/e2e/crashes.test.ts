@@ -1,0 +1,125 @@
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import { pullWithNode } from '../harness/clients/node.ts'
+import { startPeer, startScheduler, upstreamAt } from '../harness/darter.ts'
+import { allDigests } from '../harness/expect.ts'
+import { noiseImage } from '../harness/images.ts'
+import { useLab } from '../harness/lab.ts'
+import { isBlobGet, startMeter } from '../harness/meter.ts'
+import { requirePrograms } from '../harness/programs.ts'
+import { pushImage } from '../harness/push.ts'
+import { startRegistry } from '../harness/registry.ts'
+import { until } from '../harness/until.ts'
+
+const MIB = 1024 * 1024
+
+describe('programs that are killed', requirePrograms(['docker-registry']), () => {
+  const lab = useLab('crashes')
+
+  test('kill -9 of a peer in the middle of a pull: after a restart only what was missing is fetched', async context => {
+    const registry = await startRegistry(lab)
+    const meter = await startMeter(lab, registry.address)
+    const image = noiseImage(lab.makeDir('image'), 'killed', [96 * MIB])
+    await pushImage(registry.url, 'library/app', 'v1', image)
+    const peer = await startPeer(lab, { name: 'peer', upstreams: [upstreamAt(meter.address)] })
+
+    meter.setRate(48 * MIB)
+    const cut = pullWithNode(peer.mirror, 'library/app', 'v1').then(
+      () => assert.fail('the pull outlived its peer'),
+      () => undefined,
+    )
+    await until('half of the image was read', () => meter.bodyBytes(isBlobGet) > image.bytes / 2, {
+      everyMs: 5,
+    })
+    const restarted = peer.restart('SIGKILL')
+    await cut
+    await restarted
+    const before = meter.bodyBytes(isBlobGet)
+
+    meter.setRate(undefined)
+    meter.reset()
+    const pulled = await pullWithNode(peer.mirror, 'library/app', 'v1')
+    assert.deepEqual(new Set(pulled.digests.keys()), allDigests(image))
+    const after = meter.bodyBytes(isBlobGet)
+    const twice = before + after - image.bytes
+    context.diagnostic(
+      `read ${Math.round(before / MIB)} MiB before the kill, ${Math.round(after / MIB)} MiB after, ${(twice / MIB).toFixed(1)} MiB twice`,
+    )
+    // What was on its way, in buffers or not yet durable at the moment of the kill.
+    assert(twice < 24 * MIB, `${Math.round(twice / MIB)} MiB were fetched twice`)
+
+    await peer.restart('SIGKILL')
+    meter.reset()
+    await pullWithNode(peer.mirror, 'library/app', 'v1')
+    assert.equal(meter.bodyBytes(isBlobGet), 0, 'a complete blob was fetched again after a restart')
+  })
+
+  test('a peer that restarts announces what it holds', async () => {
+    const registry = await startRegistry(lab, { name: 'gone-registry' })
+    const image = noiseImage(lab.makeDir('announced'), 'announced', [5 * MIB, 10])
+    await pushImage(registry.url, 'library/app', 'v1', image)
+    const scheduler = await startScheduler(lab, 'announce-scheduler')
+    const upstreams = [upstreamAt(registry.address)]
+    const holder = await startPeer(lab, { name: 'holder', upstreams, scheduler })
+    await pullWithNode(holder.mirror, 'library/app', 'v1')
+    await holder.restart('SIGKILL')
+    await scheduler.restart('SIGKILL')
+    await registry.stop()
+    const late = await startPeer(lab, { name: 'late', upstreams, scheduler })
+    // The holder reconnects to the new scheduler by itself, with a back-off.
+    const pulled = await until('the late peer finds the holder', () =>
+      pullWithNode(late.mirror, 'library/app', image.top.digest).catch(() => undefined),
+    )
+    assert.deepEqual(new Set(pulled.digests.keys()), allDigests(image))
+  })
+
+  test('kill -9 of the scheduler in the middle of eight pulls: all end well', async () => {
+    const registry = await startRegistry(lab, { name: 'eight-registry' })
+    const meter = await startMeter(lab, registry.address)
+    const image = noiseImage(lab.makeDir('eight'), 'eight', [40 * MIB, 8 * MIB])
+    await pushImage(registry.url, 'library/app', 'v1', image)
+    const scheduler = await startScheduler(lab, 'killed-scheduler')
+    const names = Array.from({ length: 8 }, (_, i) => `eight-${i + 1}`)
+    const peers = await Promise.all(
+      names.map(name => startPeer(lab, { name, upstreams: [upstreamAt(meter.address)], scheduler })),
+    )
+    meter.setRate(24 * MIB)
+    const pulls = Promise.all(peers.map(peer => pullWithNode(peer.mirror, 'library/app', 'v1')))
+    await until('the pulls are in the middle', () => meter.bodyBytes(isBlobGet) > 16 * MIB, { everyMs: 5 })
+    await scheduler.daemon.kill('SIGKILL')
+    meter.setRate(undefined)
+    for (const pulled of await pulls) assert.deepEqual(new Set(pulled.digests.keys()), allDigests(image))
+  })
+
+  test('without any scheduler the pull works', async () => {
+    const registry = await startRegistry(lab, { name: 'alone-registry' })
+    const image = noiseImage(lab.makeDir('alone'), 'alone', [5 * MIB, 10])
+    await pushImage(registry.url, 'library/app', 'v1', image)
+    const scheduler = await startScheduler(lab, 'absent-scheduler')
+    await scheduler.daemon.stop()
+    const peer = await startPeer(lab, { name: 'alone', upstreams: [upstreamAt(registry.address)], scheduler })
+    const pulled = await pullWithNode(peer.mirror, 'library/app', 'v1')
+    assert.deepEqual(new Set(pulled.digests.keys()), allDigests(image))
+    assert(pulled.seconds < 5, `the pull took ${pulled.seconds.toFixed(1)} s`)
+  })
+
+  test('SIGTERM lets a running response end, then the program stops with 0', async () => {
+    const registry = await startRegistry(lab, { name: 'stop-registry' })
+    const meter = await startMeter(lab, registry.address)
+    const image = noiseImage(lab.makeDir('stop'), 'stop', [24 * MIB])
+    await pushImage(registry.url, 'library/app', 'v1', image)
+    const peer = await startPeer(lab, { name: 'stopping', upstreams: [upstreamAt(meter.address)] })
+    meter.setRate(12 * MIB)
+    const [layer] = image.manifests[0]?.layers ?? []
+    assert(layer)
+    const running = fetch(
+      `http://${peer.mirror.address}/v2/${peer.mirror.prefix}library/app/blobs/${layer.digest}`,
+    )
+    const response = await running
+    const body = response.arrayBuffer()
+    await until('the response is running', () => meter.bodyBytes(isBlobGet) > 4 * MIB)
+    const code = peer.daemon.stop()
+    assert.equal((await body).byteLength, layer.size)
+    assert.equal(await code, 0)
+  })
+})

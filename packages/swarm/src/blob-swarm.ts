@@ -207,9 +207,11 @@ export class BlobSwarm {
    */
   vouch(id: string, hashes: Uint8Array): 'accepted' | 'contradicted' | 'malformed' {
     if (hashes.length !== this.layout.count * HASH_BYTES) return 'malformed'
-    this.#vouchers.set(id, hashes)
+    // Equal lists are kept once, however many vouch.
+    const same = this.#verified !== undefined && sameBytes(this.#verified, hashes)
+    this.#vouchers.set(id, same ? this.#verified! : hashes)
     for (const other of this.#vouchers.values()) {
-      if (sameBytes(other, hashes)) continue
+      if (other === this.#vouchers.get(id) || sameBytes(other, hashes)) continue
       if (this.#verified !== undefined) this.#tellVerified(new Uint8Array(0))
       this.#verified = undefined
       return 'contradicted'

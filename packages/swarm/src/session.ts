@@ -13,7 +13,14 @@ export type SessionEffect =
   | { readonly type: 'request'; readonly neighbour: string; readonly chunk: number }
   | { readonly type: 'cancel'; readonly neighbour: string; readonly chunk: number }
   /** Read chunks [from, to) from the origin; `fetch` names the read in later events. */
-  | { readonly type: 'fetch-origin'; readonly fetch: number; readonly from: number; readonly to: number }
+  | {
+      readonly type: 'fetch-origin'
+      readonly fetch: number
+      /** Undefined for a read on this peer's own account. */
+      readonly lease: number | undefined
+      readonly from: number
+      readonly to: number
+    }
   | { readonly type: 'stop-origin'; readonly fetch: number }
   | { readonly type: 'lease-demand'; readonly slots: number; readonly from: number }
   | {
@@ -457,7 +464,8 @@ export class DownloadSession {
   #needsOrigin(chunk: number): boolean {
     if (this.#trusted.has(chunk)) return false
     for (const reader of this.#readers.values()) {
-      if (reader.strict && chunk >= reader.position && chunk < reader.end) return true
+      const end = Math.min(reader.end, reader.position + this.#limits.readerWindow)
+      if (reader.strict && chunk >= reader.position && chunk < end) return true
     }
     return false
   }
@@ -531,7 +539,7 @@ export class DownloadSession {
     const fetch: OriginFetch = { id: this.#nextFetch++, lease, from, to }
     this.#fetches.set(fetch.id, fetch)
     for (let chunk = from; chunk < to; chunk++) this.#pending[chunk]! += 1
-    this.#effects.push({ type: 'fetch-origin', fetch: fetch.id, from, to })
+    this.#effects.push({ type: 'fetch-origin', fetch: fetch.id, lease, from, to })
   }
 
   #endFetch(fetch: OriginFetch): void {

@@ -1,0 +1,59 @@
+import type { Metrics } from '@darter/runtime'
+
+/** What downloads count. */
+export interface DownloadMetrics {
+  receivedFromPeer(bytes: number): void
+  receivedFromOrigin(bytes: number): void
+  sentToPeer(bytes: number): void
+  blamed(deed: string): void
+  originFailed(): void
+  digestMismatch(): void
+  storeFull(): void
+  links(open: number): void
+  downloads(active: number): void
+}
+
+/** Registers the metrics of downloads and of the exchange with neighbours. */
+export function createDownloadMetrics(metrics: Metrics): DownloadMetrics {
+  const received = metrics.counter({
+    name: 'received_bytes_total',
+    help: 'Blob bytes that arrived, by source.',
+    labels: ['source'],
+  })
+  const sent = metrics.counter({
+    name: 'sent_to_peers_bytes_total',
+    help: 'Chunk bytes that neighbours asked for.',
+  })
+  const blamed = metrics.counter({
+    name: 'neighbour_failures_total',
+    help: 'Neighbours that sent wrong bytes, stalled or vanished, by deed; the log names them.',
+    labels: ['deed'],
+  })
+  const originFailures = metrics.counter({
+    name: 'origin_read_failures_total',
+    help: 'Reads of an origin that failed after the retries inside.',
+  })
+  const mismatches = metrics.counter({
+    name: 'digest_mismatches_total',
+    help: 'Blobs whose chunks were all there and whose digest was wrong.',
+  })
+  const full = metrics.counter({
+    name: 'store_full_total',
+    help: 'Downloads that went on without keeping anything since the store had no room.',
+  })
+  const links = metrics.gauge({ name: 'links', help: 'Open links to neighbours.' })
+  const downloads = metrics.gauge({ name: 'downloads', help: 'Blobs being downloaded.' })
+  for (const deed of ['wrong-bytes', 'stalled', 'vanished']) blamed.inc({ deed }, 0)
+  for (const source of ['peer', 'origin']) received.inc({ source }, 0)
+  return {
+    receivedFromPeer: bytes => received.inc({ source: 'peer' }, bytes),
+    receivedFromOrigin: bytes => received.inc({ source: 'origin' }, bytes),
+    sentToPeer: bytes => sent.inc(bytes),
+    blamed: deed => blamed.inc({ deed }),
+    originFailed: () => originFailures.inc(),
+    digestMismatch: () => mismatches.inc(),
+    storeFull: () => full.inc(),
+    links: open => links.set(open),
+    downloads: active => downloads.set(active),
+  }
+}

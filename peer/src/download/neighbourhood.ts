@@ -1,0 +1,203 @@
+import type { Exchange, Link, ServedChunk } from '@darter/exchange'
+import type { Digest } from '@darter/oci'
+import type { Logger } from '@darter/runtime'
+import type { ChunkStore, StoredBlob } from '@darter/store'
+import { Bitfield, chunkLayout } from '@darter/swarm'
+import type { LinkMessage, PeerAddress } from '@darter/wire'
+import { LRUCache } from 'lru-cache'
+import type { Download } from './download.ts'
+import type { DownloadMetrics } from './metrics.ts'
+
+const OPEN_BLOBS = 64
+const OPEN_BLOB_MS = 30_000
+const MAX_INTERESTS_PER_LINK = 4_096
+const HASH_BYTES = 32
+
+/** This peer among its neighbours: routes what links say, tells what is held, serves chunks. */
+export interface Neighbourhood {
+  /** The open link to a peer. */
+  linkTo(peerId: string): Link | undefined
+  /** Opens a link, or returns the open one. */
+  connect(peer: PeerAddress, signal: AbortSignal): Promise<Link>
+  /** Says to a neighbour that this peer downloads a blob, and what it holds of it already. */
+  interest(link: Link, stored: StoredBlob): void
+  /** Says to a neighbour that the blob is of no interest any more. */
+  leave(peerId: string, blob: Digest): void
+  /** Tells those who are interested that a chunk is held now. */
+  pushHave(blob: Digest, chunk: number, hash: Uint8Array): void
+  /** Tells those who are interested that a chunk is gone. */
+  pushLost(blob: Digest, chunk: number): void
+  /** What a neighbour's request for a chunk is answered with. */
+  serve(blob: Digest, chunk: number): Promise<ServedChunk | 'missing' | 'busy'>
+  /** Forgets the open handle on a blob. */
+  closeBlob(blob: Digest): void
+  close(): void
+}
+
+/** Connects links to downloads and to the store. */
+export function createNeighbourhood(options: {
+  readonly exchange: Pick<Exchange, 'link' | 'onLink'>
+  readonly store: ChunkStore
+  readonly findDownload: (blob: Digest) => Download | undefined
+  readonly downloads: () => Iterable<Download>
+  readonly log: Logger
+  readonly metrics: DownloadMetrics
+}): Neighbourhood {
+  const { exchange, store, log, metrics } = options
+  const links = new Map<string, Link>()
+  const interested = new Map<Digest, Set<Link>>()
+  const interests = new Map<Link, Set<Digest>>()
+  // Handles on blobs that neighbours ask for, chunk after chunk.
+  const openBlobs = new LRUCache<Digest, Promise<StoredBlob | undefined>>({
+    max: OPEN_BLOBS,
+    ttl: OPEN_BLOB_MS,
+    ttlAutopurge: true,
+    dispose: opening => void opening.then(blob => blob?.release()),
+  })
+
+  const forget = (link: Link, blob: Digest): void => {
+    interests.get(link)?.delete(blob)
+    const others = interested.get(blob)
+    others?.delete(link)
+    if (others?.size === 0) interested.delete(blob)
+  }
+
+  const tell = (blob: Digest, message: LinkMessage): void => {
+    for (const link of interested.get(blob) ?? []) link.send(message)
+  }
+
+  const onInterest = async (link: Link, message: LinkMessage & { type: 'interest' }): Promise<void> => {
+    const mine = interests.get(link)
+    if (mine === undefined) return
+    if (mine.size >= MAX_INTERESTS_PER_LINK) {
+      log.warn({ peer: link.peerId }, 'a neighbour is interested in too many blobs; some are ignored')
+      return
+    }
+    mine.add(message.blob)
+    const others = interested.get(message.blob) ?? new Set()
+    interested.set(message.blob, others.add(link))
+    const download = options.findDownload(message.blob)
+    if (download !== undefined) {
+      if (download.stored.layout.size !== message.size) return
+      download.linkHolds(link, Bitfield.fromBytes(download.stored.layout.count, message.held), message.hashes)
+      link.send(holdsOf(download.stored))
+      return
+    }
+    const stored = await store.find(message.blob)
+    if (stored === undefined) return
+    if (stored.layout.size === message.size) link.send(holdsOf(stored))
+    stored.release()
+  }
+
+  const onMessage = (link: Link, message: LinkMessage): void => {
+    if (message.type === 'interest') {
+      onInterest(link, message).catch(error =>
+        log.warn({ peer: link.peerId, err: error }, 'an interest failed'),
+      )
+      return
+    }
+    const download = options.findDownload(message.blob)
+    switch (message.type) {
+      case 'holds':
+        if (download !== undefined && download.stored.layout.size === message.size) {
+          download.linkHolds(
+            link,
+            Bitfield.fromBytes(download.stored.layout.count, message.held),
+            message.hashes,
+          )
+        }
+        break
+      case 'have':
+        download?.linkHave(link, message.chunk, message.hash)
+        break
+      case 'lost':
+        download?.linkLost(link, message.chunk)
+        break
+      case 'leave':
+        forget(link, message.blob)
+        break
+    }
+  }
+
+  const stopListening = exchange.onLink(link => {
+    links.set(link.peerId, link)
+    interests.set(link, new Set())
+    metrics.links(links.size)
+    link.onMessage(message => onMessage(link, message))
+    link.onClose(reason => {
+      for (const blob of interests.get(link) ?? []) forget(link, blob)
+      interests.delete(link)
+      if (links.get(link.peerId) !== link) return
+      links.delete(link.peerId)
+      metrics.links(links.size)
+      if (reason !== undefined) log.info({ peer: link.peerId, err: reason.message }, 'a link broke')
+      for (const download of options.downloads()) download.linkClosed(link.peerId, reason)
+    })
+  })
+
+  const open = (blob: Digest): Promise<StoredBlob | undefined> => {
+    const known = openBlobs.get(blob)
+    if (known !== undefined) return known
+    const opening = store.find(blob)
+    openBlobs.set(blob, opening)
+    opening.then(
+      stored => {
+        if (stored === undefined && openBlobs.peek(blob) === opening) openBlobs.delete(blob)
+      },
+      () => {
+        if (openBlobs.peek(blob) === opening) openBlobs.delete(blob)
+      },
+    )
+    return opening
+  }
+
+  return {
+    linkTo: peerId => links.get(peerId),
+    connect: (peer, signal) => exchange.link(peer, { signal }),
+    interest: (link, stored) => {
+      link.send({ ...holdsOf(stored), type: 'interest' })
+    },
+    leave: (peerId, blob) => {
+      links.get(peerId)?.send({ type: 'leave', blob })
+    },
+    pushHave: (blob, chunk, hash) => tell(blob, { type: 'have', blob, chunk, hash }),
+    pushLost: (blob, chunk) => tell(blob, { type: 'lost', blob, chunk }),
+    serve: async (blob, chunk) => {
+      const stored = options.findDownload(blob)?.stored ?? (await open(blob))
+      if (stored === undefined || !stored.held.has(chunk)) return 'missing'
+      const length = stored.layout.length(chunk)
+      return {
+        length,
+        read: (offset, target) => stored.readChunk(chunk, offset, target),
+        release: () => metrics.sentToPeer(length),
+      }
+    },
+    closeBlob: blob => {
+      openBlobs.delete(blob)
+    },
+    close: () => {
+      stopListening()
+      openBlobs.clear()
+    },
+  }
+}
+
+function holdsOf(stored: StoredBlob): LinkMessage & { type: 'holds' } {
+  const hashes = Buffer.allocUnsafe(stored.held.count * HASH_BYTES)
+  let at = 0
+  const held = new Bitfield(chunkLayout(stored.layout.size).count)
+  for (const chunk of stored.held.indices()) {
+    const hash = stored.chunkHash(chunk)
+    if (hash === undefined) continue
+    held.set(chunk)
+    hashes.set(hash, at)
+    at += HASH_BYTES
+  }
+  return {
+    type: 'holds',
+    blob: stored.digest,
+    size: stored.layout.size,
+    held: held.toBytes(),
+    hashes: hashes.subarray(0, at),
+  }
+}

@@ -1,0 +1,105 @@
+import { createHash } from 'node:crypto'
+import { type Digest, digestAlgorithm, digestHex, MANIFEST_MEDIA_TYPES } from '@darter/oci'
+import type { BlobBody } from '@darter/origin'
+import type { ChunkLayout } from '@darter/swarm'
+import type { BlobSource } from './contract.ts'
+import { OriginIgnoresRangesError, OriginSizeError } from './errors.ts'
+
+/** What kind of endpoint serves the content. */
+export type ContentKind = 'blob' | 'manifest'
+
+/** A whole chunk read from the origin. */
+export interface OriginChunk {
+  readonly index: number
+  readonly bytes: Uint8Array
+  /** sha256 of `bytes`. */
+  readonly hash: Uint8Array
+}
+
+/**
+ * Reads chunks [from, to) of a blob with one request, in order, each whole. Without a range in the request when the
+ * run is the whole blob, so that an origin that knows none will do.
+ * @throws {OriginIgnoresRangesError} when the origin answers a range that does not begin the blob with the whole blob;
+ * @throws {OriginSizeError} when the blob has another size there; and what {@link BlobBody} throws.
+ */
+export async function* readChunks(options: {
+  readonly source: BlobSource
+  readonly digest: Digest
+  readonly kind: ContentKind
+  readonly layout: ChunkLayout
+  readonly from: number
+  readonly to: number
+  readonly signal: AbortSignal
+  /** Called for every piece that arrives, with its length in bytes. */
+  readonly onBytes: (bytes: number) => void
+}): AsyncGenerator<OriginChunk> {
+  const { layout, digest, from, to, onBytes } = options
+  const start = layout.offset(from)
+  const end = layout.offset(to - 1) + layout.length(to - 1)
+  const range = end - start === layout.size ? undefined : { from: start, to: end }
+  const blob = await openContent({ ...options, range })
+  try {
+    if (blob.size !== undefined && blob.size !== layout.size)
+      throw new OriginSizeError(digest, layout.size, blob.size)
+    if (blob.offset > start || (!blob.honouredRange && start > 0)) throw new OriginIgnoresRangesError(digest)
+    let position = blob.offset
+    let index = from
+    let filled = 0
+    let chunk = Buffer.allocUnsafe(layout.length(index))
+    let hash = createHash('sha256')
+    for await (const piece of blob.body) {
+      onBytes(piece.length)
+      let offset = Math.max(0, Math.min(piece.length, start - position))
+      const usable = Math.min(piece.length, end - position)
+      while (offset < usable) {
+        const take = Math.min(usable - offset, chunk.length - filled)
+        const part = piece.subarray(offset, offset + take)
+        chunk.set(part, filled)
+        hash.update(part)
+        offset += take
+        filled += take
+        if (filled < chunk.length) continue
+        yield { index, bytes: chunk, hash: hash.digest() }
+        index++
+        if (index === to) return
+        filled = 0
+        chunk = Buffer.allocUnsafe(layout.length(index))
+        hash = createHash('sha256')
+      }
+      position += piece.length
+    }
+    // The origin said no size and ended early.
+    throw new OriginSizeError(digest, layout.size, position)
+  } finally {
+    blob.cancel()
+  }
+}
+
+/** Opens bytes [from, to) of a blob at its origin (all of it without them), or the whole of a manifest. */
+export async function openContent(options: {
+  readonly source: BlobSource
+  readonly digest: Digest
+  readonly kind: ContentKind
+  readonly range: { readonly from: number; readonly to: number } | undefined
+  readonly signal: AbortSignal
+}): Promise<BlobBody> {
+  const { source, digest, kind, range, signal } = options
+  const { upstream, repository, authorization } = source
+  const request = { repository, signal, ...(authorization === undefined ? {} : { authorization }) }
+  if (kind === 'blob') return await upstream.origin.openBlob(digest, { ...request, ...range })
+  const manifest = await upstream.origin.getManifest(digest, { ...request, accept: MANIFEST_MEDIA_TYPES })
+  return {
+    offset: 0,
+    size: manifest.bytes.length,
+    honouredRange: true,
+    body: (async function* () {
+      yield manifest.bytes
+    })(),
+    cancel: () => {},
+  }
+}
+
+/** Whether a chunk's sha256 is the blob's own digest, as for a blob of one chunk. */
+export function hashIsDigest(hash: Uint8Array, digest: Digest): boolean {
+  return digestAlgorithm(digest) === 'sha256' && Buffer.from(hash).toString('hex') === digestHex(digest)
+}

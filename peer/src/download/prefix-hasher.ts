@@ -1,0 +1,91 @@
+import { createHash, type Hash } from 'node:crypto'
+import { type Digest, digestAlgorithm, digestHex } from '@darter/oci'
+import type { StoredBlob } from '@darter/store'
+
+const PIECE_BYTES = 1024 * 1024
+
+/**
+ * Hashes a blob from its first byte on as chunks become held, in whatever order they come: a chunk that arrives just
+ * where the hash stands is hashed from memory, the others are read back.
+ */
+export class PrefixHasher {
+  readonly #stored: StoredBlob
+  #hash: Hash
+  #next = 0
+  #offset = 0
+  #scratch: Uint8Array | undefined
+  #running: Promise<void> | undefined
+  #generation = 0
+
+  constructor(stored: StoredBlob) {
+    this.#stored = stored
+    this.#hash = createHash(digestAlgorithm(stored.digest))
+  }
+
+  /** Chunks hashed so far. */
+  get chunks(): number {
+    return this.#next
+  }
+
+  /** Every chunk was hashed. */
+  get done(): boolean {
+    return this.#next === this.#stored.layout.count
+  }
+
+  /** Starts again at the first byte, as when a chunk proved wrong. */
+  restart(): void {
+    this.#generation++
+    this.#hash = createHash(digestAlgorithm(this.#stored.digest))
+    this.#next = 0
+    this.#offset = 0
+  }
+
+  /** Takes a chunk that is held now; true when it was just the next one. */
+  offer(index: number, bytes: Uint8Array): boolean {
+    if (index !== this.#next || this.#offset > 0 || this.#running !== undefined) return false
+    this.#hash.update(bytes)
+    this.#next++
+    return true
+  }
+
+  /**
+   * Hashes on as far as chunks are held. Calls share one run. Rejects with what reading throws
+   * ({@link ChunkCorruptError}: the chunk was dropped, and is waited for again at the next call).
+   */
+  advance(): Promise<void> {
+    this.#running ??= this.#run().finally(() => {
+      this.#running = undefined
+    })
+    return this.#running
+  }
+
+  /** Whether the finished hash is the blob's digest. Ends the hasher. */
+  matches(): boolean {
+    return this.#hash.digest('hex') === digestHex(this.#stored.digest)
+  }
+
+  async #run(): Promise<void> {
+    const { layout, held } = this.#stored
+    while (this.#next < layout.count && held.has(this.#next)) {
+      const generation = this.#generation
+      const length = layout.length(this.#next)
+      this.#scratch ??= Buffer.allocUnsafe(Math.min(PIECE_BYTES, layout.chunkBytes))
+      const read = await this.#stored.readChunk(
+        this.#next,
+        this.#offset,
+        this.#scratch.subarray(0, Math.min(this.#scratch.length, length - this.#offset)),
+      )
+      if (generation !== this.#generation) continue
+      this.#hash.update(this.#scratch.subarray(0, read))
+      this.#offset += read
+      if (this.#offset < length) continue
+      this.#offset = 0
+      this.#next++
+    }
+  }
+}
+
+/** The digest of no bytes at all, which needs no source. */
+export function isEmptyDigest(digest: Digest): boolean {
+  return createHash(digestAlgorithm(digest)).digest('hex') === digestHex(digest)
+}

@@ -1,0 +1,420 @@
+import type { Exchange } from '@darter/exchange'
+import { type Digest, MANIFEST_MEDIA_TYPES, MAX_MANIFEST_BYTES } from '@darter/oci'
+import type { Clock, Component, Logger } from '@darter/runtime'
+import {
+  BlobSizeMismatchError,
+  ChunkCorruptError,
+  ChunkMissingError,
+  type ChunkStore,
+  type StoredBlob,
+} from '@darter/store'
+import type { Random } from '@darter/swarm'
+import type { SchedulerMessage } from '@darter/wire'
+import { ByteBudget } from './byte-budget.ts'
+import type {
+  BlobRead,
+  BlobReads,
+  BlobSource,
+  ByteSources,
+  ByteSpan,
+  Facts,
+  OpenBlobRequest,
+} from './contract.ts'
+import { Download, type DownloadReader } from './download.ts'
+import { PeerStoppingError } from './errors.ts'
+import type { DownloadMetrics } from './metrics.ts'
+import { createNeighbourhood, type Neighbourhood } from './neighbourhood.ts'
+import type { ContentKind } from './origin-reader.ts'
+import { passThrough } from './pass-through.ts'
+import { isEmptyDigest } from './prefix-hasher.ts'
+
+const PIECE_BYTES = 256 * 1024
+const LINGER_MS = 5_000
+const MAX_ROTTEN_CHUNKS = 16
+const IN_FLIGHT_BYTES = 96 * 1024 * 1024
+const SIZE_FACT_MS = 300_000
+
+/** The reads, as a component, and what the composition root wires to the exchange. */
+export interface Reads extends BlobReads, Component {
+  readonly neighbourhood: Neighbourhood
+  /** Downloads at work now. */
+  readonly active: number
+}
+
+/**
+ * Blobs through the store, the swarm and the origin: one {@link Download} for each blob, however many callers.
+ */
+export function createReads(options: {
+  readonly store: ChunkStore
+  readonly exchange: Exchange
+  readonly facts: Facts
+  readonly clock: Clock
+  readonly random: Random
+  readonly log: Logger
+  readonly metrics: DownloadMetrics
+}): Reads {
+  const { store, exchange, facts, log, metrics } = options
+  const scheduler = exchange.scheduler
+  const downloads = new Map<Digest, Download>()
+  const ending = new Map<Digest, Promise<void>>()
+  const unsubscribe: (() => void)[] = []
+  let stopped = false
+
+  const neighbourhood = createNeighbourhood({
+    exchange,
+    store,
+    log,
+    metrics,
+    findDownload: blob => downloads.get(blob),
+    downloads: () => [...downloads.values()],
+  })
+  const context = { ...options, scheduler, neighbourhood, budget: new ByteBudget(IN_FLIGHT_BYTES) }
+
+  const startDownload = (stored: StoredBlob, kind: ContentKind, trustHeld: boolean): Download => {
+    const { digest } = stored
+    const download = new Download({
+      stored,
+      kind,
+      context,
+      trustHeld,
+      lingerMs: LINGER_MS,
+      onEnd: () => {
+        if (downloads.get(digest) !== download) return
+        downloads.delete(digest)
+        metrics.downloads(downloads.size)
+        const ended = download.ended.finally(() => ending.delete(digest))
+        ending.set(digest, ended)
+      },
+    })
+    downloads.set(digest, download)
+    metrics.downloads(downloads.size)
+    download.start()
+    return download
+  }
+
+  /** The running download of a blob, or its complete record, or a new download. */
+  const begin = async (
+    digest: Digest,
+    size: number,
+    kind: ContentKind,
+    trustHeld = false,
+  ): Promise<Download | StoredBlob> => {
+    for (;;) {
+      if (stopped) throw new PeerStoppingError()
+      const running = downloads.get(digest)
+      if (running?.open === true) {
+        if (running.stored.layout.size !== size)
+          throw new BlobSizeMismatchError(digest, running.stored.layout.size, size)
+        return running
+      }
+      const last = ending.get(digest)
+      if (last !== undefined) {
+        await last
+        continue
+      }
+      const stored = await store.open(digest, size)
+      if (stored.complete) return stored
+      if (downloads.has(digest) || ending.has(digest) || stopped) {
+        stored.release()
+        continue
+      }
+      return startDownload(stored, kind, trustHeld)
+    }
+  }
+
+  const describe = async (
+    source: BlobSource & { digest: Digest; signal: AbortSignal },
+    kind: ContentKind,
+  ): Promise<number> => {
+    const { upstream, repository, authorization, digest, signal } = source
+    const request = { repository, signal, ...(authorization === undefined ? {} : { authorization }) }
+    const ask = async (): Promise<number> => {
+      const { origin } = upstream
+      if (kind === 'blob') return (await origin.headBlob(digest, request)).size
+      return (await origin.headManifest(digest, { ...request, accept: MANIFEST_MEDIA_TYPES })).size
+    }
+    if (authorization !== undefined || upstream.hasCredentials) return await ask()
+    const key = `size ${digest}`
+    const isSize = (text: string | undefined): boolean => text !== undefined && /^\d{1,15}$/.test(text)
+    try {
+      const found = await facts.resolve(
+        key,
+        async () => ({ value: String(await ask()), ttlMs: SIZE_FACT_MS }),
+        signal,
+      )
+      return isSize(found) ? Number(found) : await ask()
+    } catch (error) {
+      const last = await facts.lastKnown(key, signal)
+      if (!isSize(last)) throw error
+      return Number(last)
+    }
+  }
+
+  const sizeOf = async (
+    request: BlobSource & { digest: Digest; size?: number | undefined; signal: AbortSignal },
+    kind: ContentKind,
+  ): Promise<number> => request.size ?? knownSize(request.digest) ?? (await describe(request, kind))
+
+  const knownSize = (digest: Digest): number | undefined => {
+    const running = downloads.get(digest)
+    if (running !== undefined) return running.stored.layout.size
+    return store.list().find(blob => blob.digest === digest)?.size
+  }
+
+  const open = async (request: OpenBlobRequest, kind: ContentKind): Promise<OpenedRead> => {
+    const { digest } = request
+    const size = await sizeOf(request, kind)
+    const chosen = request.span?.(size) ?? 'whole'
+    if (chosen === 'unsatisfiable') return { unsatisfiable: true, size }
+    const span = chosen === 'whole' ? { from: 0, to: size } : chosen
+    if (size === 0 && isEmptyDigest(digest)) return emptyRead()
+    let found: Download | StoredBlob
+    try {
+      found = await begin(digest, size, kind)
+    } catch (error) {
+      if (!(error instanceof BlobSizeMismatchError)) throw error
+      // Someone's manifest is wrong about the size; the origin's own word and the digest decide for this caller.
+      log.warn({ blob: digest, size }, 'two sizes are told for one blob: served straight from the origin')
+      const actual = await describe(request, kind)
+      return direct(request, kind, actual, request.span === undefined ? { from: 0, to: actual } : span)
+    }
+    const opened = await attach(found, request, span)
+    if (opened === 'pass-through') return direct(request, kind, size, span)
+    const counts = { fromDisk: 0, fromPeers: 0, fromOrigin: 0 }
+    return {
+      ...span,
+      size,
+      body: readSpan(opened, request, kind, span, counts),
+      sources: () => ({ ...counts }),
+    }
+  }
+
+  /** A caller's hold on where its bytes are; waits until the first chunk is there. */
+  const attach = async (
+    found: Download | StoredBlob,
+    request: OpenBlobRequest,
+    span: ByteSpan,
+  ): Promise<Attached | 'pass-through'> => {
+    const { signal } = request
+    if (!(found instanceof Download)) {
+      const end = once(() => found.release(), signal)
+      return { stored: found, wait: async () => 'ready', provenance: () => 'disk', end }
+    }
+    const { stored } = found
+    const first = stored.layout.at(span.from)
+    const whole = span.from === 0 && span.to === stored.layout.size
+    const reader = found.addReader(first, stored.layout.at(span.to - 1) + 1, !whole, request)
+    const end = once(() => reader.end(), signal)
+    try {
+      if ((await reader.wait(first, signal)) === 'ready') return { ...reader, stored, end }
+    } catch (error) {
+      end()
+      throw error
+    }
+    end()
+    return 'pass-through'
+  }
+
+  const direct = (request: OpenBlobRequest, kind: ContentKind, size: number, span: ByteSpan): BlobRead => {
+    let fromOrigin = 0
+    const body = passThrough({
+      source: request,
+      digest: request.digest,
+      kind,
+      size,
+      span,
+      signal: request.signal,
+      onBytes: bytes => {
+        fromOrigin += bytes
+        metrics.receivedFromOrigin(bytes)
+      },
+    })
+    return { ...span, size, body, sources: () => ({ fromDisk: 0, fromPeers: 0, fromOrigin }) }
+  }
+
+  async function* readSpan(
+    start: Attached,
+    request: OpenBlobRequest,
+    kind: ContentKind,
+    span: ByteSpan,
+    counts: { -readonly [K in keyof ByteSources]: number },
+  ): AsyncGenerator<Uint8Array> {
+    const { layout } = start.stored
+    const { digest, signal } = request
+    const buffer = Buffer.allocUnsafe(Math.min(PIECE_BYTES, layout.chunkBytes))
+    let attached: Attached | undefined = start
+    let position = span.from
+    let rotten = 0
+    try {
+      while (position < span.to) {
+        signal.throwIfAborted()
+        if (attached === undefined) {
+          const rest = direct(request, kind, layout.size, { from: position, to: span.to })
+          for await (const piece of rest.body) {
+            counts.fromOrigin += piece.length
+            position += piece.length
+            yield piece
+          }
+          return
+        }
+        const chunk = layout.at(position)
+        const offset = position - layout.offset(chunk)
+        const wanted = Math.min(layout.length(chunk) - offset, span.to - position, buffer.length)
+        let read: number
+        try {
+          if ((await attached.wait(chunk, signal)) === 'pass-through') {
+            attached.end()
+            attached = undefined
+            continue
+          }
+          read = await attached.stored.readChunk(chunk, offset, buffer.subarray(0, wanted))
+        } catch (error) {
+          // The disk lost it: it is fetched again, and this caller goes on behind what it has.
+          const isRot = error instanceof ChunkCorruptError || error instanceof ChunkMissingError
+          if (!isRot || ++rotten > MAX_ROTTEN_CHUNKS) throw error
+          log.warn(
+            { blob: digest, chunk, err: error.message },
+            'a stored chunk is damaged; it is fetched again',
+          )
+          attached?.end()
+          const again = await attach(await begin(digest, layout.size, kind, true), request, {
+            from: position,
+            to: span.to,
+          })
+          attached = again === 'pass-through' ? undefined : again
+          continue
+        }
+        counts[PROVENANCE_COUNT[attached.provenance(chunk)]] += read
+        position += read
+        yield buffer.subarray(0, read)
+      }
+    } finally {
+      attached?.end()
+    }
+  }
+
+  const onScheduler = (message: SchedulerMessage): void => {
+    if (message.type === 'answer') return
+    const download = downloads.get(message.blob)
+    if (download === undefined) {
+      if (message.type === 'lease') {
+        scheduler?.send({ type: 'lease-end', blob: message.blob, lease: message.lease, outcome: 'released' })
+      }
+      return
+    }
+    switch (message.type) {
+      case 'neighbours':
+        download.neighbours(message.peers)
+        break
+      case 'lease':
+        download.leased(message.lease, message.from, message.to)
+        break
+      case 'lease-void':
+        download.leaseVoid(message.lease)
+        break
+      case 'verified':
+        download.verified(message.hashes)
+        break
+    }
+  }
+
+  /** Says everything that is held to a scheduler that knows nothing (any more). */
+  const announce = async (): Promise<void> => {
+    for (const { digest, heldChunks } of store.list()) {
+      if (heldChunks === 0 || downloads.has(digest)) continue
+      const stored = await store.find(digest)
+      if (stored === undefined) continue
+      const { size } = stored.layout
+      scheduler?.send({ type: 'join', blob: digest, size, held: stored.held.toBytes(), wants: false })
+      stored.release()
+    }
+  }
+
+  return {
+    name: 'downloads',
+    neighbourhood,
+    get active() {
+      return downloads.size
+    },
+    start: async () => {
+      unsubscribe.push(
+        store.onDropped((digest, chunk) => {
+          downloads.get(digest)?.chunkDropped(chunk)
+          neighbourhood.pushLost(digest, chunk)
+          scheduler?.send({ type: 'dropped', blob: digest, chunks: [chunk] })
+        }),
+        store.onRemoved(digest => {
+          neighbourhood.closeBlob(digest)
+          scheduler?.send({ type: 'leave', blob: digest })
+        }),
+      )
+      if (scheduler === undefined) return
+      unsubscribe.push(
+        scheduler.onMessage(onScheduler),
+        scheduler.onUp(() => {
+          for (const download of downloads.values()) download.schedulerChanged(true)
+          announce().catch(error => log.error({ err: error }, 'announcing what is held failed'))
+        }),
+        scheduler.onDown(() => {
+          for (const download of downloads.values()) download.schedulerChanged(false)
+        }),
+      )
+      // What an unclean stop left in doubt is announced once it was checked.
+      void store.recovered.then(async () => {
+        if (!stopped && scheduler.connected) await announce()
+      })
+    },
+    stop: async () => {
+      stopped = true
+      for (const end of unsubscribe.splice(0)) end()
+      const running = [...downloads.values()]
+      for (const download of running) download.stop()
+      await Promise.all([...running.map(download => download.ended), ...ending.values()])
+      neighbourhood.close()
+    },
+    open: request => open(request, 'blob'),
+    knownSize,
+    isHeld: digest => store.list().some(blob => blob.digest === digest && blob.complete),
+    manifest: async request => {
+      const size = await sizeOf(request, 'manifest')
+      if (size > MAX_MANIFEST_BYTES) throw new RangeError(`a manifest of ${size} bytes is too large`)
+      const read = await open({ ...request, size }, 'manifest')
+      if ('unsatisfiable' in read) throw new RangeError('a whole manifest is always satisfiable')
+      const parts: Uint8Array[] = []
+      for await (const piece of read.body) parts.push(Uint8Array.from(piece))
+      return { bytes: Buffer.concat(parts), sources: read.sources() }
+    },
+  }
+}
+
+/** Where a caller's bytes are: a running download, or a complete blob in the store. */
+interface Attached extends DownloadReader {
+  readonly stored: StoredBlob
+}
+
+type OpenedRead = Awaited<ReturnType<BlobReads['open']>>
+
+const PROVENANCE_COUNT = { disk: 'fromDisk', peer: 'fromPeers', origin: 'fromOrigin' } as const
+
+function emptyRead(): BlobRead {
+  return {
+    from: 0,
+    to: 0,
+    size: 0,
+    body: (async function* () {})(),
+    sources: () => ({ fromDisk: 0, fromPeers: 0, fromOrigin: 0 }),
+  }
+}
+
+/** Runs `act` at the first call or when the signal aborts, whichever is first, and never again. */
+function once(act: () => void, signal: AbortSignal): () => void {
+  let done = false
+  const run = (): void => {
+    if (done) return
+    done = true
+    signal.removeEventListener('abort', run)
+    act()
+  }
+  signal.addEventListener('abort', run, { once: true })
+  return run
+}

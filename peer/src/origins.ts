@@ -1,0 +1,68 @@
+import { readFile } from 'node:fs/promises'
+import {
+  type CredentialSource,
+  createDockerConfigSource,
+  createLayoutOrigin,
+  createRegistryOrigin,
+} from '@darter/origin'
+import type { Logger, Metrics } from '@darter/runtime'
+import type { PeerConfig, RegistryUpstreamConfig } from './config.ts'
+import { createUpstreams, type Upstream, type Upstreams } from './upstreams.ts'
+
+/**
+ * The allowed upstreams, each with its origin. Reads the files of private certificate authorities.
+ * @throws what reading those files throws.
+ */
+export async function openUpstreams(options: {
+  readonly config: PeerConfig
+  readonly loopMarker: string
+  readonly log: Logger
+  readonly metrics: Metrics
+}): Promise<Upstreams> {
+  const { config, loopMarker, log, metrics } = options
+  const requests = metrics.counter({
+    name: 'origin_requests_total',
+    help: 'Requests to origins, retries, redirects and token requests included.',
+    labels: ['kind', 'status'],
+  })
+  const progressTimeoutMs = config.transfers.progressTimeoutMs
+  const upstreams = await Promise.all(
+    config.upstreams.map(async (upstream): Promise<Upstream> => {
+      const { name } = upstream
+      if (upstream.kind === 'oci-layout') {
+        const origin = createLayoutOrigin({ name, directory: upstream.path, progressTimeoutMs })
+        return { name, hosts: upstream.hosts, origin, hasCredentials: false, isPublic: true }
+      }
+      const credentials = credentialsOf(upstream, config.dockerConfigFile)
+      const origin = createRegistryOrigin({
+        name,
+        url: upstream.url,
+        ca: upstream.caFile === undefined ? undefined : await readFile(upstream.caFile, 'utf8'),
+        credentials,
+        loopMarker,
+        limits: { progressTimeoutMs },
+        log,
+        onRequest: ({ kind, status }) =>
+          requests.inc({ kind, status: status === undefined ? 'none' : `${status}` }),
+      })
+      return {
+        name,
+        hosts: upstream.hosts,
+        origin,
+        hasCredentials: credentials !== undefined,
+        isPublic: upstream.public,
+      }
+    }),
+  )
+  return createUpstreams({ upstreams, default: config.defaultUpstream })
+}
+
+function credentialsOf(
+  { name, url, hosts, credentials, dockerConfigFile }: RegistryUpstreamConfig,
+  commonFile: string | undefined,
+): CredentialSource | undefined {
+  if (credentials !== undefined) return async () => ({ kind: 'password', ...credentials })
+  const file = dockerConfigFile ?? commonFile
+  if (file === undefined) return undefined
+  return createDockerConfigSource({ file, hosts: [name, ...hosts, new URL(url).host] })
+}

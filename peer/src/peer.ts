@@ -1,0 +1,323 @@
+import { randomBytes } from 'node:crypto'
+import { statfs } from 'node:fs/promises'
+import { join } from 'node:path'
+import { createExchange, type Exchange, loadClusterKey, loadOrCreateIdentity } from '@darter/exchange'
+import {
+  type Component,
+  createMetrics,
+  delay,
+  type Logger,
+  type Metrics,
+  startAll,
+  systemClock,
+  systemRandom,
+} from '@darter/runtime'
+import { type ChunkStore, createDiskStore } from '@darter/store'
+import { createAccess } from './access/access.ts'
+import { createCallerKey } from './access/caller.ts'
+import { createAloneExchange } from './alone.ts'
+import type { PeerConfig, StoreConfig } from './config.ts'
+import {
+  type AdminDoor,
+  createAdminDoor,
+  createDoorMetrics,
+  createRegistryDoor,
+  type DoorAddress,
+} from './doors/index.ts'
+import { createFacts } from './download/facts.ts'
+import { createDownloadMetrics } from './download/metrics.ts'
+import { createReads, type Reads } from './download/reads.ts'
+import { openUpstreams } from './origins.ts'
+import { createManifests, createTags, openCatalog } from './tags/index.ts'
+import { createUpstreamHealth } from './upstream-health.ts'
+
+/** Where a running peer is reached. */
+export interface PeerAddresses {
+  readonly door: DoorAddress
+  /** The ports of single upstreams, in the order of the configuration. */
+  readonly upstreamDoors: readonly (DoorAddress & { readonly upstream: string })[]
+  readonly admin: DoorAddress
+  /** libp2p multiaddrs; empty for a peer without a scheduler. */
+  readonly swarm: readonly string[]
+}
+
+/** What a peer says of itself to operators. */
+export interface PeerStatus {
+  readonly peerId: string
+  readonly addresses: PeerAddresses
+  readonly scheduler: 'connected' | 'not connected' | 'none configured'
+  readonly upstreams: readonly { readonly name: string; readonly origin: string }[]
+  readonly store: { readonly bytes: number; readonly quotaBytes: number; readonly blobs: number }
+  readonly downloads: number
+}
+
+/** A peer as a component: start it, ask where it listens, stop it. */
+export interface Peer extends Component {
+  /** @throws {Error} before it has started. */
+  addresses(): PeerAddresses
+  status(): PeerStatus
+}
+
+/**
+ * The composition root of a peer: everything that it is made of, in the order in which it starts.
+ * `metrics`: the program's own; made here when left out.
+ */
+export function createPeer(
+  config: PeerConfig,
+  deps: { readonly log: Logger; readonly metrics?: Metrics },
+): Peer {
+  const { log } = deps
+  let stopAll: (() => Promise<readonly Error[]>) | undefined
+  let running: { readonly addresses: () => PeerAddresses; readonly status: () => PeerStatus } | undefined
+  const must = (): NonNullable<typeof running> => {
+    if (running === undefined) throw new Error('the peer has not started')
+    return running
+  }
+
+  const start = async (): Promise<void> => {
+    const clock = systemClock
+    const random = systemRandom
+    const metrics = deps.metrics ?? createMetrics({ prefix: 'darter_', process: true })
+    const loopMarker = `darter-${randomBytes(8).toString('hex')}`
+    const upstreams = await openUpstreams({ config, loopMarker, log, metrics })
+    const downloadMetrics = createDownloadMetrics(metrics)
+
+    let reads: Reads | undefined
+    const exchange = await openExchange(config, log, metrics, (blob, chunk) =>
+      reads === undefined ? Promise.resolve('busy' as const) : reads.neighbourhood.serve(blob, chunk),
+    )
+    const store = await openStore(config.store, log, metrics)
+    const facts = createFacts({ scheduler: exchange.scheduler, share: config.tags.shareResolutions })
+    reads = createReads({ store, exchange, facts, clock, random, log, metrics: downloadMetrics })
+
+    const catalog = await openCatalog({ file: join(config.store.dir, 'catalog.jsonl'), clock, log })
+    const health = createUpstreamHealth({ clock })
+    const callerKey = createCallerKey()
+    const accessTtlMs = config.access.ttlMs
+    const access = createAccess({ catalog, facts, health, callerKey, clock, log, ttlMs: accessTtlMs })
+    const manifests = createManifests({ reads, catalog, facts, clock, log, accessTtlMs })
+    const { ttlMs, shareResolutions: share } = config.tags
+    const tags = createTags({
+      catalog,
+      access,
+      facts,
+      health,
+      callerKey,
+      clock,
+      log,
+      ttlMs,
+      share,
+      accessTtlMs,
+    })
+    const door = createRegistryDoor({
+      upstreams,
+      health,
+      callerKey,
+      clock,
+      log,
+      metrics: createDoorMetrics(metrics),
+      loopMarker,
+      access,
+      catalog,
+      manifests,
+      tags,
+      reads,
+    })
+
+    const bound: { door?: DoorAddress; admin?: DoorAddress; upstreamDoors: PeerAddresses['upstreamDoors'] } =
+      {
+        upstreamDoors: [],
+      }
+    const addresses = (): PeerAddresses => ({
+      door: bound.door ?? config.door,
+      admin: bound.admin ?? config.admin,
+      upstreamDoors: bound.upstreamDoors,
+      swarm: exchange.addresses(),
+    })
+    const schedulerState = (): PeerStatus['scheduler'] => {
+      if (exchange.scheduler === undefined) return 'none configured'
+      return exchange.scheduler.connected ? 'connected' : 'not connected'
+    }
+    const status = (): PeerStatus => ({
+      peerId: exchange.peerId,
+      addresses: addresses(),
+      scheduler: schedulerState(),
+      upstreams: upstreams.names().flatMap(name => {
+        const origin = upstreams.find(name)?.origin
+        return origin === undefined ? [] : [{ name, origin: origin.description }]
+      }),
+      store: store.usage(),
+      downloads: reads.active,
+    })
+    const admin: AdminDoor = createAdminDoor({
+      metrics,
+      log,
+      status,
+      // A pull works without a scheduler, so a peer that has lost its own is ready all the same.
+      readiness: () => ({
+        ready: bound.door !== undefined,
+        parts: { door: bound.door === undefined ? 'starting' : 'open', scheduler: schedulerState() },
+      }),
+    })
+
+    const components: Component[] = [
+      {
+        name: 'store',
+        start: async () => {},
+        stop: async () => {
+          await catalog.close()
+          await store.close()
+        },
+      },
+      {
+        name: 'origins',
+        start: async () => {},
+        stop: async () => {
+          await Promise.all(upstreams.names().map(name => upstreams.find(name)?.origin.close()))
+        },
+      },
+      createScrubber(store, config.store.scrubBytesPerSecond, log),
+      reads,
+      facts,
+      { name: 'exchange', start: () => exchange.start(), stop: () => exchange.stop() },
+      {
+        name: 'admin door',
+        start: async () => {
+          bound.admin = await admin.listen(config.admin)
+        },
+        stop: () => admin.close(),
+      },
+      {
+        name: 'registry door',
+        start: async () => {
+          const doors: PeerAddresses['upstreamDoors'][number][] = []
+          for (const { port, upstream } of config.door.upstreamPorts) {
+            const address = await door.listen({
+              host: config.door.host,
+              port,
+              upstream: upstreams.find(upstream),
+            })
+            doors.push({ ...address, upstream })
+          }
+          bound.upstreamDoors = doors
+          bound.door = await door.listen(config.door)
+        },
+        stop: signal => door.close(signal),
+      },
+    ]
+    stopAll = await startAll(components, {
+      log,
+      graceMs: config.graceMs,
+      signal: new AbortController().signal,
+    })
+    running = { addresses, status }
+    log.info({ peer: exchange.peerId, ...addresses() }, 'peer started')
+  }
+
+  return {
+    name: 'peer',
+    start,
+    stop: async () => {
+      const errors = await stopAll?.()
+      if (errors !== undefined && errors.length > 0)
+        throw new AggregateError(errors, 'parts of the peer did not stop well')
+    },
+    addresses: () => must().addresses(),
+    status: () => must().status(),
+  }
+}
+
+async function openExchange(
+  config: PeerConfig,
+  log: Logger,
+  metrics: Metrics,
+  source: Parameters<typeof createExchange>[0]['source'],
+): Promise<Exchange> {
+  const { swarm, transfers } = config
+  if (swarm.clusterKeyFile === undefined || swarm.schedulers.length === 0) return createAloneExchange()
+  const refused = metrics.counter({
+    name: 'swarm_refused_total',
+    help: 'Strangers that were turned away at the swarm ports, by door and reason.',
+    labels: ['door', 'reason'],
+  })
+  return createExchange({
+    identity: await loadOrCreateIdentity(config.identityFile),
+    clusterKey: await loadClusterKey(swarm.clusterKeyFile),
+    host: swarm.host,
+    port: swarm.port,
+    dataPort: swarm.dataPort,
+    announce: swarm.announce,
+    schedulers: swarm.schedulers,
+    zone: swarm.zone,
+    limits: { maxUploads: transfers.maxUploads },
+    source,
+    clock: systemClock,
+    random: systemRandom,
+    log,
+    hooks: { onRefused: (door, reason) => refused.inc({ door, reason }) },
+  })
+}
+
+async function openStore(config: StoreConfig, log: Logger, metrics: Metrics): Promise<ChunkStore> {
+  const store = await createDiskStore({
+    directory: config.dir,
+    quotaBytes: 'bytes' in config.quota ? config.quota.bytes : await diskShare(config),
+    highWatermark: config.highWatermark,
+    lowWatermark: config.lowWatermark,
+    verify: config.verify,
+    clock: systemClock,
+    log,
+  })
+  metrics.gauge({
+    name: 'store_bytes',
+    help: 'Bytes of chunk data held.',
+    collect: gauge => gauge.set(store.usage().bytes),
+  })
+  metrics.gauge({
+    name: 'store_blobs',
+    help: 'Blobs held, complete or not.',
+    collect: gauge => gauge.set(store.usage().blobs),
+  })
+  return store
+}
+
+/** The configured fraction of the file system that the store lies on, in bytes. */
+async function diskShare({ dir, quota }: StoreConfig): Promise<number> {
+  if ('bytes' in quota) return quota.bytes
+  // The directory may not exist yet; one of those above it does.
+  for (let at = dir; ; at = join(at, '..')) {
+    try {
+      const { blocks, bsize } = await statfs(at)
+      return Math.floor(blocks * bsize * quota.diskFraction)
+    } catch (error) {
+      if (at === join(at, '..')) throw error
+    }
+  }
+}
+
+const SCRUB_PAUSE_MS = 60_000
+
+/** Checks what is held in the background, again and again. */
+function createScrubber(store: ChunkStore, bytesPerSecond: number, log: Logger): Component {
+  const stopping = new AbortController()
+  let running: Promise<void> = Promise.resolve()
+  const run = async (): Promise<void> => {
+    while (bytesPerSecond > 0) {
+      await delay(SCRUB_PAUSE_MS, stopping.signal)
+      const report = await store.scrub({ bytesPerSecond, signal: stopping.signal })
+      if (report.dropped > 0) log.warn(report, 'stored chunks were damaged and dropped')
+    }
+  }
+  return {
+    name: 'scrubber',
+    start: async () => {
+      running = run().catch(error => {
+        if (!stopping.signal.aborted) log.error({ err: error }, 'checking stored chunks ended')
+      })
+    },
+    stop: async () => {
+      stopping.abort()
+      await running
+    },
+  }
+}

@@ -1,0 +1,169 @@
+import type { KeyObject } from 'node:crypto'
+import { type Logger, withTimeout } from '@darter/runtime'
+import {
+  type Announcement,
+  CONTROL_PROTOCOL,
+  type PeerAddress,
+  type PeerMessage,
+  peerMessages,
+  schedulerMessages,
+} from '@darter/wire'
+import type { Connection, Stream } from '@libp2p/interface'
+import { admitAsListener, say } from './admission.ts'
+import { type Channel, createChannel, encodeOrLog } from './channel.ts'
+import type { AdmittedPeer, ControlServer } from './contract.ts'
+import { AdmissionError, asError } from './errors.ts'
+import { createEvent } from './events.ts'
+import { createHeartbeat } from './heartbeat.ts'
+import type { ExchangeHooks } from './hooks.ts'
+import type { Identity } from './identity.ts'
+import { addressesOf, createNode, HANDSHAKE_MS } from './node.ts'
+
+/** What a {@link ControlServer} is made of. */
+export interface ControlServerOptions {
+  readonly identity: Identity
+  readonly clusterKey: KeyObject
+  /** IP address that the control port is bound to. */
+  readonly host: string
+  /** TCP port; 0: any free one. */
+  readonly port: number
+  /** IP addresses or host names that {@link ControlServer.addresses} tells instead of those that are bound. */
+  readonly announce?: readonly string[]
+  /** Silence after which a peer counts as gone, in ms (default 5000). */
+  readonly deadMs?: number
+  /** Peers at the same moment (default 10 000). */
+  readonly maxPeers?: number
+  readonly log: Logger
+  readonly hooks?: ExchangeHooks
+}
+
+/** The scheduler's door: admits peers that prove the cluster key, and carries the messages between them and the scheduler. */
+export function createControlServer(options: ControlServerOptions): ControlServer {
+  const { identity, clusterKey, host, port, announce = [], deadMs = 5000, maxPeers = 10_000, log } = options
+  const admitted = createEvent<[AdmittedPeer]>('peer', log)
+  const peers = new Map<string, AdmittedPeer>()
+  const refuse = (error: AdmissionError, connection: Connection) => {
+    options.hooks?.onRefused?.('control', error.reason)
+    log.warn(
+      { from: connection.remoteAddr.toString(), reason: error.reason, detail: error.message },
+      'control stream refused',
+    )
+  }
+
+  const serve = async (stream: Stream, connection: Connection): Promise<void> => {
+    const channel = createChannel(stream)
+    let announced: Announcement | undefined
+    try {
+      using deadline = withTimeout(
+        undefined,
+        HANDSHAKE_MS,
+        () => new AdmissionError('timeout', `the handshake took longer than ${HANDSHAKE_MS} ms`),
+      )
+      const parties = {
+        protocol: CONTROL_PROTOCOL,
+        dialer: connection.remotePeer.toString(),
+        listener: node.peerId,
+      }
+      announced = await admitAsListener(channel, parties, { clusterKey, signal: deadline.signal })
+      if (peers.size >= maxPeers) throw new AdmissionError('full', `${maxPeers} peers are connected already`)
+    } catch (error) {
+      const reason = asError(error)
+      if (reason instanceof AdmissionError) refuse(reason, connection)
+      connection.abort(reason)
+      return
+    }
+    node.admit(connection)
+    channel.admit()
+    const id = connection.remotePeer.toString()
+    peers.get(id)?.close('it connected again')
+    const peer = createPeer(id, announced, channel, connection)
+    peers.set(id, peer)
+    peer.onClose(() => {
+      if (peers.get(id) === peer) peers.delete(id)
+    })
+    say(channel, { type: 'welcome' })
+    admitted.emit(peer)
+    await peer.run()
+  }
+
+  const createPeer = (
+    id: string,
+    announced: Announcement | undefined,
+    channel: Channel,
+    connection: Connection,
+  ): AdmittedPeer & { run(): Promise<void> } => {
+    const messages = createEvent<[PeerMessage]>('peer message', log)
+    const closed = createEvent<[]>('peer closed', log)
+    let open = true
+    const end = (reason: Error) => {
+      if (!open) return
+      open = false
+      heartbeat.stop()
+      channel.abort(reason)
+      connection.abort(reason)
+      log.debug({ peer: id, reason: reason.message }, 'control stream closed')
+      closed.emit()
+    }
+    const heartbeat = createHeartbeat({
+      deadMs,
+      progress: () => channel.received,
+      beat: () => channel.send(new Uint8Array(0)),
+      dead: () => end(new Error(`nothing came for ${deadMs} ms`)),
+    })
+    const address: PeerAddress = {
+      id,
+      addresses: addressesOf({ id, addresses: announced?.addresses ?? [] }).map(String),
+      zone: announced?.zone ?? '',
+    }
+    return {
+      address,
+      send: message => {
+        if (!open) return false
+        const bytes = encodeOrLog(schedulerMessages, message, log)
+        if (bytes === undefined) return false
+        const sent = channel.send(bytes)
+        if (!sent) end(new Error('its queue of messages is full, or its stream is closed'))
+        return sent
+      },
+      onMessage: messages.on,
+      onClose: closed.on,
+      close: reason => end(new Error(reason)),
+      run: async () => {
+        try {
+          for await (const bytes of channel.messages) {
+            if (bytes.length > 0) messages.emit(peerMessages.decode(bytes))
+          }
+          end(new Error('the peer closed the stream'))
+        } catch (error) {
+          if (open) log.warn({ peer: id, detail: asError(error).message }, 'control stream broke')
+          end(asError(error))
+        }
+      },
+    }
+  }
+
+  const node = createNode({
+    identity,
+    host,
+    port,
+    announce,
+    maxConnections: maxPeers + 1000,
+    protocols: {
+      // Not awaited: the stream outlives its negotiation. `serve` reports what goes wrong itself.
+      [CONTROL_PROTOCOL]: (stream, connection) => {
+        void serve(stream, connection)
+      },
+    },
+  })
+
+  return {
+    peerId: node.peerId,
+    addresses: node.addresses,
+    start: node.start,
+    stop: async () => {
+      for (const peer of peers.values()) peer.close('the scheduler stops')
+      await node.stop()
+    },
+    onPeer: admitted.on,
+  }
+}

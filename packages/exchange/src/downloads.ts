@@ -1,0 +1,150 @@
+import { createHash, type Hash } from 'node:crypto'
+import type { Digest } from '@darter/oci'
+import type { Refusal } from '@darter/wire'
+import type { FetchedChunk } from './contract.ts'
+import { ChunkRefusedError, LinkProtocolError } from './errors.ts'
+
+/** Bytes that are hashed at a time: large enough to be cheap, small enough not to hold up the loop. */
+const HASH_STRIDE = 256 * 1024
+const MAX_ID = 2 ** 32 - 1
+
+/** The chunks that were asked for over one link and have not come yet. */
+export interface Downloads {
+  /** How many the other side still owes an answer for, those included that are no longer wanted. */
+  readonly owed: number
+  /** How many are still wanted. */
+  readonly wanted: number
+  /** Asks for a chunk. @throws as {@link Link.fetch} says. */
+  fetch(blob: Digest, chunk: number, length: number, signal: AbortSignal): Promise<FetchedChunk>
+  /** @throws {LinkProtocolError} for bytes that were not asked for. */
+  piece(id: number, bytes: Uint8Array): void
+  /** @throws {LinkProtocolError} */
+  end(id: number): void
+  /** @throws {LinkProtocolError} */
+  refused(id: number, reason: Refusal): void
+  /** Fails whatever is still wanted. */
+  fail(error: Error): void
+}
+
+interface Download {
+  readonly length: number
+  /** The chunk as far as it came; nothing is allocated before its first byte. */
+  bytes: Uint8Array | undefined
+  filled: number
+  hashed: number
+  readonly hash: Hash
+  /** Undefined once no one wants it any more. */
+  settle: { resolve(chunk: FetchedChunk): void; reject(error: unknown): void } | undefined
+}
+
+/** {@link Downloads} for one link. */
+export function createDownloads(options: {
+  readonly peerId: string
+  readonly request: (id: number, blob: Digest, chunk: number) => void
+  readonly cancel: (id: number) => void
+}): Downloads {
+  const { peerId, request, cancel } = options
+  const downloads = new Map<number, Download>()
+  let lastId = 0
+  let wanted = 0
+
+  const nextId = (): number => {
+    do lastId = lastId === MAX_ID ? 1 : lastId + 1
+    while (downloads.has(lastId))
+    return lastId
+  }
+  const known = (id: number): Download => {
+    const download = downloads.get(id)
+    if (download === undefined) throw new LinkProtocolError(peerId, 'an answer to no request')
+    return download
+  }
+  /** The promise's ends, of a download that is wanted no more. */
+  const take = (download: Download): Download['settle'] => {
+    const { settle } = download
+    download.settle = undefined
+    if (settle !== undefined) wanted--
+    return settle
+  }
+  const hashUpTo = (download: Download, end: number) => {
+    if (download.bytes !== undefined) download.hash.update(download.bytes.subarray(download.hashed, end))
+    download.hashed = end
+  }
+
+  return {
+    get owed() {
+      return downloads.size
+    },
+    get wanted() {
+      return wanted
+    },
+    fetch: async (blob, chunk, length, signal) => {
+      signal.throwIfAborted()
+      const { promise, resolve, reject } = Promise.withResolvers<FetchedChunk>()
+      const id = nextId()
+      const download: Download = {
+        length,
+        bytes: undefined,
+        filled: 0,
+        hashed: 0,
+        hash: createHash('sha256'),
+        settle: { resolve, reject },
+      }
+      downloads.set(id, download)
+      wanted++
+      const onAbort = () => {
+        const settle = take(download)
+        if (settle === undefined) return
+        download.bytes = undefined
+        cancel(id)
+        settle.reject(signal.reason)
+      }
+      signal.addEventListener('abort', onAbort, { once: true })
+      try {
+        request(id, blob, chunk)
+        return await promise
+      } finally {
+        signal.removeEventListener('abort', onAbort)
+      }
+    },
+    piece: (id, bytes) => {
+      const download = known(id)
+      const end = download.filled + bytes.length
+      if (end > download.length) {
+        throw new LinkProtocolError(
+          peerId,
+          `a chunk of ${download.length} bytes was asked for, and more is coming`,
+        )
+      }
+      if (download.settle !== undefined) {
+        download.bytes ??= Buffer.allocUnsafeSlow(download.length)
+        download.bytes.set(bytes, download.filled)
+        if (end - download.hashed >= HASH_STRIDE || end === download.length) hashUpTo(download, end)
+      }
+      download.filled = end
+    },
+    end: id => {
+      const download = known(id)
+      downloads.delete(id)
+      const settle = take(download)
+      if (settle === undefined) return
+      if (download.filled < download.length) {
+        const error = new LinkProtocolError(
+          peerId,
+          `a chunk of ${download.length} bytes was asked for, ${download.filled} came`,
+        )
+        settle.reject(error)
+        throw error
+      }
+      settle.resolve({ bytes: download.bytes ?? new Uint8Array(0), hash: download.hash.digest() })
+    },
+    refused: (id, reason) => {
+      const download = known(id)
+      downloads.delete(id)
+      take(download)?.reject(new ChunkRefusedError(peerId, reason))
+    },
+    fail: error => {
+      for (const download of downloads.values()) take(download)?.reject(error)
+      downloads.clear()
+    },
+  }
+}

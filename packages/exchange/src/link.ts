@@ -1,0 +1,254 @@
+import type { TLSSocket } from 'node:tls'
+import type { Logger } from '@darter/runtime'
+import {
+  decodeRefusal,
+  decodeRequest,
+  encodeRefusal,
+  encodeRequest,
+  FrameReader,
+  frame,
+  LIMITS,
+  type LinkMessage,
+  linkMessages,
+  type WholeFrame,
+  WireError,
+} from '@darter/wire'
+import { encodeOrLog } from './channel.ts'
+import type { ChunkSource, Link } from './contract.ts'
+import { createDownloads } from './downloads.ts'
+import { asError, LinkClosedError, LinkProtocolError, LinkStalledError } from './errors.ts'
+import { createEvent } from './events.ts'
+import { createHeartbeat } from './heartbeat.ts'
+import type { ExchangeHooks } from './hooks.ts'
+import type { Slots } from './slots.ts'
+import { createUploads, type PieceBuffers } from './uploads.ts'
+
+/** How long a link waits for things, in ms. */
+export interface LinkTimes {
+  /** No byte of a chunk while one is asked for: the other side has stalled. */
+  readonly stallMs: number
+  /** The other side takes no piece of what it asked for. */
+  readonly takeMs: number
+  /** Nothing at all came, pings being answered otherwise. */
+  readonly deadMs: number
+  /** No blob is of interest to either side. */
+  readonly idleMs: number
+  /** How long a neighbour's request waits for an upload slot. */
+  readonly slotWaitMs: number
+}
+
+/** What a link is made of. */
+export interface LinkOptions {
+  /** Secured, and the link's own from now on. */
+  readonly socket: TLSSocket
+  readonly peerId: string
+  /** Whether this side dialled. The other side's link begins with the first frame of this one. */
+  readonly dialled: boolean
+  readonly source: ChunkSource
+  readonly slots: Slots
+  readonly buffers: PieceBuffers
+  readonly times: LinkTimes
+  readonly log: Logger
+  readonly hooks: ExchangeHooks
+  /** Called once, when the dialler uses the link it made; not for a dialled link. */
+  readonly onUsed?: () => void
+}
+
+/** A {@link Link} and its intake. */
+export interface DrivenLink extends Link {
+  /** Takes bytes from the socket. They are overwritten after the call. */
+  receive(bytes: Uint8Array): void
+  /** Resolves when the socket is gone. */
+  readonly ended: Promise<void>
+}
+
+/** How long queued frames may take to leave when a link closes in order, in ms. */
+const FLUSH_MS = 300
+/** Blobs that the other side may be interested in as far as idleness goes. */
+const MAX_INTERESTS = 4096
+
+/** A link over a secured socket. */
+export function createLink(options: LinkOptions): DrivenLink {
+  const { socket, peerId, source, times, hooks, onUsed } = options
+  const log = options.log.child({ peer: peerId })
+  const messages = createEvent<[LinkMessage]>('link message', log)
+  const closing = createEvent<[Error | undefined]>('link closed', log)
+  const wanted = { here: new Set<string>(), there: new Set<string>() }
+  let used = options.dialled
+  let closed = false
+  /** Bytes that came, and bytes and answers that chunks brought: they only ever grow. */
+  let received = 0
+  let progress = 0
+  let unreported = 0
+  /** Frames other than pings, both ways. */
+  let traffic = 0
+
+  const write = (bytes: Uint8Array): boolean => {
+    if (closed) return false
+    if (socket.writableLength + bytes.length > LIMITS.sendQueueBytes) {
+      close(new LinkClosedError(peerId, `more than ${LIMITS.sendQueueBytes} bytes wait to be sent`))
+      return false
+    }
+    socket.write(bytes)
+    return true
+  }
+  const downloads = createDownloads({
+    peerId,
+    request: (id, blob, chunk) => {
+      traffic++
+      write(frame('request', id, encodeRequest({ blob, chunk })))
+    },
+    cancel: id => write(frame('cancel', id)),
+  })
+  const uploads = createUploads({
+    socket,
+    source: ({ blob, chunk }) => source(blob, chunk, peerId),
+    slots: options.slots,
+    slotWaitMs: times.slotWaitMs,
+    buffers: options.buffers,
+    end: id => write(frame('end', id)),
+    refuse: (id, reason) => write(frame('refuse', id, encodeRefusal(reason))),
+    onSent: bytes => hooks.onBytes?.('sent', bytes, peerId),
+    onFailure: ({ blob, chunk }, error) => log.warn({ blob, chunk, err: error }, 'serving a chunk failed'),
+  })
+  const report = () => {
+    if (unreported > 0) hooks.onBytes?.('received', unreported, peerId)
+    unreported = 0
+  }
+
+  const noteInterest = (side: Set<string>, message: LinkMessage) => {
+    if (message.type === 'leave') side.delete(message.blob)
+    else if (message.type === 'interest' && side.size < MAX_INTERESTS) side.add(message.blob)
+  }
+  const onWhole = (name: WholeFrame, id: number, payload: Uint8Array): void => {
+    if (closed) return
+    if (used === (name === 'open')) throw new LinkProtocolError(peerId, `unexpected ${name} frame`)
+    switch (name) {
+      case 'open':
+        used = true
+        return onUsed?.()
+      case 'ping':
+        write(frame('pong'))
+        return
+      case 'pong':
+        return
+      case 'cancel':
+        return uploads.cancel(id)
+      case 'end':
+      case 'refuse':
+        progress++
+        if (name === 'end') downloads.end(id)
+        else downloads.refused(id, decodeRefusal(payload))
+        return report()
+      case 'request':
+        traffic++
+        return uploads.request(id, decodeRequest(payload))
+      case 'message': {
+        traffic++
+        const message = linkMessages.decode(payload)
+        noteInterest(wanted.there, message)
+        return messages.emit(message)
+      }
+    }
+  }
+  const reader = new FrameReader({
+    whole: onWhole,
+    piece: (id, bytes) => {
+      if (closed) return
+      progress += bytes.length
+      unreported += bytes.length
+      downloads.piece(id, bytes)
+    },
+  })
+
+  const isBusy = () => wanted.here.size + wanted.there.size + downloads.owed + uploads.owed > 0
+  // A number that is not even equal to itself counts as progress.
+  const heartbeats = [
+    createHeartbeat({
+      deadMs: times.stallMs,
+      progress: () => (downloads.owed === 0 ? Number.NaN : progress),
+      beat: () => {},
+      dead: () => close(new LinkStalledError(peerId, 'sent nothing of what it was asked for', times.stallMs)),
+    }),
+    createHeartbeat({
+      deadMs: times.takeMs,
+      progress: () => (uploads.inFlight === 0 ? Number.NaN : uploads.taken),
+      beat: () => {},
+      dead: () => close(new LinkStalledError(peerId, 'took nothing of what it asked for', times.takeMs)),
+    }),
+    createHeartbeat({
+      deadMs: times.deadMs,
+      progress: () => received,
+      beat: () => write(frame('ping')),
+      dead: () => close(new LinkClosedError(peerId, `no sign of life for ${times.deadMs} ms`)),
+    }),
+    createHeartbeat({
+      deadMs: times.idleMs,
+      progress: () => (isBusy() ? Number.NaN : traffic),
+      beat: () => {},
+      dead: () => close(),
+    }),
+  ]
+
+  const close = (reason?: Error): void => {
+    if (closed) return
+    closed = true
+    for (const heartbeat of heartbeats) heartbeat.stop()
+    downloads.fail(reason ?? new LinkClosedError(peerId, 'it was closed here'))
+    uploads.close()
+    report()
+    if (reason === undefined) {
+      const flushing = setTimeout(() => socket.destroy(), FLUSH_MS)
+      socket.once('close', () => clearTimeout(flushing))
+      socket.end()
+    } else {
+      socket.destroy()
+    }
+    log.debug({ reason: reason?.message }, 'link closed')
+    closing.emit(reason)
+  }
+  const onEnd = () =>
+    close(downloads.wanted === 0 ? undefined : new LinkClosedError(peerId, 'the other side closed it'))
+  socket.on('error', error => close(new LinkClosedError(peerId, error.message, { cause: error })))
+  socket.once('end', onEnd)
+  const ended = new Promise<void>(resolve => {
+    socket.once('close', () => {
+      onEnd()
+      resolve()
+    })
+  })
+  if (options.dialled) write(frame('open'))
+
+  return {
+    peerId,
+    ended,
+    send: message => {
+      const bytes = closed ? undefined : encodeOrLog(linkMessages, message, log)
+      if (bytes === undefined) return false
+      traffic++
+      noteInterest(wanted.here, message)
+      return write(frame('message', 0, bytes))
+    },
+    fetch: async (blob, chunk, length, { signal }) => {
+      if (closed) throw new LinkClosedError(peerId, 'before the request')
+      return downloads.fetch(blob, chunk, length, signal)
+    },
+    onMessage: messages.on,
+    onClose: closing.on,
+    close,
+    receive: bytes => {
+      if (closed) return
+      received += bytes.length
+      try {
+        reader.push(bytes)
+      } catch (error) {
+        const reason = asError(error)
+        close(
+          reason instanceof WireError
+            ? new LinkProtocolError(peerId, reason.message, { cause: reason })
+            : reason,
+        )
+      }
+    },
+  }
+}

@@ -1,4 +1,4 @@
-import { writeFileSync } from 'node:fs'
+import { rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { allDigests, assertHasAll, digestsOfFiles } from '../expect.ts'
 import type { Image } from '../images.ts'
@@ -23,6 +23,7 @@ export async function pullWithSkopeo(
   const dir = lab.makeDir(`skopeo-${++count}`)
   await skopeoCopy(lab, `docker://${name(mirror, repository, reference)}`, `dir:${dir}`, options)
   if (options.verify !== false) assertHasAll(await digestsOfFiles(dir), allDigests(image), 'skopeo')
+  rmSync(dir, { recursive: true })
 }
 
 /** Copies an image layout to a registry. */

@@ -142,6 +142,10 @@ export function createRegistryDoor(options: RegistryDoorOptions): RegistryDoor {
     const unanswered = new WeakSet<IncomingMessage>()
     const handle = async (request: FastifyRequest, reply: FastifyReply): Promise<void> => {
       const record = openRecord(request.method, reply.raw, { clock, log, metrics })
+      reply.raw.once('close', () => {
+        // Its head may have promised to keep the connection, which would hold up the end.
+        if (closing) app.server.closeIdleConnections()
+      })
       const onBodyWanted = (raw: IncomingMessage) => {
         if (unanswered.delete(raw)) reply.raw.writeContinue()
       }

@@ -112,6 +112,8 @@ function checkHost(text: string): string {
 /** The name, if all of it is a repository's or what follows the host is. */
 function join(components: readonly string[]): string {
   const [first, ...rest] = components
+  const slashed = components.find(component => component.includes('/'))
+  if (slashed !== undefined) throw new NameInvalidError(slashed)
   if (first !== undefined && rest.length > 0 && HOST.test(first)) {
     parseRepositoryName(rest.join('/'))
     return components.join('/')

@@ -36,6 +36,8 @@ export function createJournal(options: {
   let waiting: string[] = []
   let written = 0
   let live = 0
+  /** The last line on disk has no end: whatever is appended must not become part of it. */
+  let torn = false
   let running: Promise<void> | undefined
 
   const flush = async (): Promise<void> => {
@@ -46,9 +48,11 @@ export function createJournal(options: {
       if (written + lines.length > 2 * live + SPARE_LINES) {
         const all = snapshot()
         await replace(file, all)
+        torn = false
         written = live = all.length
       } else {
-        await appendFile(file, lines.map(line => `${line}\n`).join(''), { mode: 0o600 })
+        await appendFile(file, (torn ? '\n' : '') + toText(lines), { mode: 0o600 })
+        torn = false
         written += lines.length
       }
     }
@@ -72,7 +76,9 @@ export function createJournal(options: {
     load: async () => {
       try {
         if ((await stat(file)).size > MAX_FILE_BYTES) return []
-        const lines = (await readFile(file, 'utf8')).split('\n').filter(line => line !== '')
+        const text = await readFile(file, 'utf8')
+        torn = text !== '' && !text.endsWith('\n')
+        const lines = text.split('\n').filter(line => line !== '')
         written = live = lines.length
         return lines
       } catch (error) {
@@ -89,11 +95,15 @@ export function createJournal(options: {
   }
 }
 
+function toText(lines: readonly string[]): string {
+  return lines.map(line => `${line}\n`).join('')
+}
+
 async function replace(file: string, lines: readonly string[]): Promise<void> {
   const next = `${file}.next`
   const handle = await open(next, 'w', 0o600)
   try {
-    await handle.writeFile(lines.map(line => `${line}\n`).join(''))
+    await handle.writeFile(toText(lines))
     await handle.datasync()
   } finally {
     await handle.close()

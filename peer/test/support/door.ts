@@ -1,0 +1,192 @@
+import { createLogger, createMetrics, systemClock } from '@darter/runtime'
+import type { Digest } from '@darter/oci'
+import { createRegistryOrigin } from '@darter/origin'
+import { createAccess } from '../../src/access/access.ts'
+import { createCallerKey } from '../../src/access/caller.ts'
+import { createDoorMetrics, createRegistryDoor } from '../../src/doors/index.ts'
+import type { BlobReads, Facts } from '../../src/download/contract.ts'
+import { createManifests, createTags, openCatalog } from '../../src/tags/index.ts'
+import { createUpstreamHealth } from '../../src/upstream-health.ts'
+import { createUpstreams, type Upstream } from '../../src/upstreams.ts'
+
+/** Facts of a peer without a scheduler. */
+export const lonelyFacts: Facts = {
+  resolve: async (_key, find) => (await find())?.value,
+  lastKnown: async () => undefined,
+  publish: () => {},
+}
+
+/** Reads that keep whole blobs in memory and fetch what is missing straight from the origin. */
+export interface MemoryReads extends BlobReads {
+  readonly held: Map<Digest, Uint8Array>
+  /** Changes the bytes of a body on their way, to see what a door does with a body that fails. */
+  tamper: ((body: AsyncIterable<Uint8Array>) => AsyncIterable<Uint8Array>) | undefined
+  /** How many reads are going on. */
+  running: number
+}
+
+export function memoryReads(): MemoryReads {
+  const held = new Map<Digest, Uint8Array>()
+  const reads: MemoryReads = {
+    held,
+    tamper: undefined,
+    running: 0,
+    isHeld: digest => held.has(digest),
+    knownSize: digest => held.get(digest)?.byteLength,
+    manifest: async ({ upstream, repository, authorization, digest, signal }) => {
+      const known = held.get(digest)
+      if (known) return { bytes: known, sources: { fromDisk: known.byteLength, fromPeers: 0, fromOrigin: 0 } }
+      const accept = ['*/*', 'application/vnd.oci.image.manifest.v1+json']
+      const { bytes } = await upstream.origin.getManifest(digest, {
+        repository,
+        authorization,
+        accept,
+        signal,
+      })
+      held.set(digest, bytes)
+      return { bytes, sources: { fromDisk: 0, fromPeers: 0, fromOrigin: bytes.byteLength } }
+    },
+    open: async ({ upstream, repository, authorization, digest, span, signal }) => {
+      let whole = held.get(digest)
+      const fromDisk = whole !== undefined
+      if (whole === undefined) {
+        const { body } = await upstream.origin.openBlob(digest, { repository, authorization, signal })
+        const pieces: Uint8Array[] = []
+        for await (const piece of body) pieces.push(piece.slice())
+        whole = Buffer.concat(pieces)
+        held.set(digest, whole)
+      }
+      const size = whole.byteLength
+      const chosen = span?.(size) ?? 'whole'
+      if (chosen === 'unsatisfiable') return { unsatisfiable: true, size }
+      const { from, to } = chosen === 'whole' ? { from: 0, to: size } : chosen
+      let sent = 0
+      const bytes = whole
+      async function* pieces(): AsyncGenerator<Uint8Array> {
+        // The one buffer is used again for each piece, as a real read may do.
+        const buffer = Buffer.alloc(64 * 1024)
+        reads.running++
+        try {
+          for (let at = from; at < to; at += buffer.length) {
+            const piece = bytes.subarray(at, Math.min(at + buffer.length, to))
+            buffer.set(piece)
+            sent += piece.length
+            yield buffer.subarray(0, piece.length)
+          }
+        } finally {
+          reads.running--
+        }
+      }
+      return {
+        size,
+        from,
+        to,
+        body: reads.tamper ? reads.tamper(pieces()) : pieces(),
+        sources: () => ({ fromDisk: fromDisk ? sent : 0, fromPeers: 0, fromOrigin: fromDisk ? 0 : sent }),
+      }
+    },
+  }
+  return reads
+}
+
+/** A line of the log. */
+export type LogLine = Readonly<Record<string, unknown>>
+
+/** Everything a peer's door is made of, over loopback. */
+export async function startDoor(options: {
+  readonly upstreams: readonly (Partial<Upstream> & { readonly name: string; readonly url: string })[]
+  readonly default?: string
+  readonly facts?: Facts
+  readonly reads?: MemoryReads
+  readonly catalogFile?: string
+  readonly tagTtlMs?: number
+  readonly accessTtlMs?: number
+  readonly loopMarker?: string
+  readonly idleTimeoutMs?: number
+}) {
+  const clock = systemClock
+  const lines: LogLine[] = []
+  const waiting: (() => void)[] = []
+  const log = createLogger({
+    level: 'debug',
+    name: 'test',
+    destination: {
+      write: text => {
+        lines.push(JSON.parse(text))
+        for (const wake of waiting.splice(0)) wake()
+      },
+    },
+  })
+  const { facts = lonelyFacts, reads = memoryReads(), loopMarker = 'darter-test' } = options
+  const { tagTtlMs = 0, accessTtlMs = 60_000 } = options
+  const origins = options.upstreams.map(({ name, url }) =>
+    createRegistryOrigin({ name, url, loopMarker, limits: { attempts: 1, connectTimeoutMs: 1000 } }),
+  )
+  const upstreams = createUpstreams({
+    upstreams: options.upstreams.map((upstream, at) => {
+      const origin = upstream.origin ?? origins[at]
+      if (origin === undefined) throw new Error('no origin')
+      return { hosts: [], hasCredentials: false, isPublic: false, ...upstream, origin }
+    }),
+    default: options.default,
+  })
+  const catalog = await openCatalog({ file: options.catalogFile, clock, log })
+  const health = createUpstreamHealth({ clock, downMs: 50 })
+  const callerKey = createCallerKey()
+  const access = createAccess({ catalog, facts, health, callerKey, clock, log, ttlMs: accessTtlMs })
+  const tags = createTags({
+    catalog,
+    access,
+    facts,
+    health,
+    callerKey,
+    clock,
+    log,
+    ttlMs: tagTtlMs,
+    share: true,
+    accessTtlMs,
+  })
+  const manifests = createManifests({ reads, catalog, facts, clock, log, accessTtlMs })
+  const metrics = createMetrics({ prefix: 'darter_' })
+  const door = createRegistryDoor({
+    upstreams,
+    reads,
+    access,
+    catalog,
+    tags,
+    manifests,
+    health,
+    callerKey,
+    clock,
+    log,
+    loopMarker,
+    metrics: createDoorMetrics(metrics),
+    ...(options.idleTimeoutMs !== undefined && { idleTimeoutMs: options.idleTimeoutMs }),
+  })
+  const address = await door.listen({ host: '127.0.0.1', port: 0 })
+  return {
+    url: `http://127.0.0.1:${address.port}`,
+    port: address.port,
+    door,
+    reads,
+    catalog,
+    metrics,
+    upstreams,
+    lines,
+    /** The next request line that fits, past or to come. */
+    requestLine: async (fits: (line: LogLine) => boolean): Promise<LogLine> => {
+      for (;;) {
+        const found = lines.find(line => line['msg'] === 'request' && fits(line))
+        if (found !== undefined) return found
+        await new Promise<void>(resolve => waiting.push(resolve))
+      }
+    },
+    stop: async () => {
+      await door.close(AbortSignal.timeout(1000))
+      await catalog.close()
+      for (const origin of origins) await origin.close()
+    },
+  }
+}
+
+export type TestDoor = Awaited<ReturnType<typeof startDoor>>

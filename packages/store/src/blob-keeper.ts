@@ -8,6 +8,9 @@ import { ChunkCorruptError, ChunkMissingError, StoreClosedError, StoreIoError } 
 import { Listeners } from './listeners.ts'
 import { type BlobRecord, LoadedChunks } from './record.ts'
 
+/** What goes beyond the need when the disk is full: the index and the file system take some of it. */
+const SPARE_BYTES = 1024 * 1024
+
 /**
  * The disk store's state and the few ways in which it changes: which blobs there are, who uses them, what they take,
  * what goes when there is no room. Memory, index and files are kept in step here and nowhere else.
@@ -168,11 +171,17 @@ export class BlobKeeper {
       await this.#evicting
       return true
     }
-    const wanted = Math.max(bytes, this.#used * this.capacity.spareFraction)
+    const wanted = Math.max(bytes + SPARE_BYTES, this.#used * this.capacity.spareFraction)
     const victims = chooseOldest(wanted, this.#idle.values())
     if (victims.length === 0) return false
     await this.#evict(victims)
     return true
+  }
+
+  /** Whether the index takes changes; when it did not, evicts and tries again: what it lacks is mostly room. */
+  async indexWritable(): Promise<boolean> {
+    if (!this.index.failing) return true
+    return (await this.makeRoom(0)) && this.index.flush(false)
   }
 
   /** Makes room for one more blob, if any may go. */

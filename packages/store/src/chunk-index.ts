@@ -4,6 +4,7 @@ import { DatabaseSync, type StatementSync } from 'node:sqlite'
 import { type Digest, isDigest } from '@darter/oci'
 import type { Logger } from '@darter/runtime'
 import { MAX_BLOB_BYTES } from '@darter/swarm'
+import { systemCode } from './blob-file.ts'
 import { StoreIoError, StoreVersionError } from './errors.ts'
 import { HASH_BYTES } from './hash-table.ts'
 import { createPrivateFile, isCorrupt } from './sqlite.ts'
@@ -34,8 +35,6 @@ export type IndexedChunk = readonly [index: number, hash: Uint8Array]
 const BATCH_MS = 200
 /** How many changes of chunks are written at once at the latest. */
 const BATCH_CHUNKS = 64
-/** How many changes of chunks may wait while the index can't be written. */
-const MAX_PENDING_CHUNKS = 4096
 /** How long to wait after a failed write, ms. */
 const RETRY_MS = 2000
 /** How many chunks are read at once, so that a huge blob doesn't hold up the event loop. */
@@ -90,9 +89,9 @@ export class ChunkIndex {
     return this.#statements.blobs.all().map(readBlob)
   }
 
-  /** The index can't be written and too much waits for it: nothing more should be added. */
-  get overloaded(): boolean {
-    return this.#pendingChunks >= MAX_PENDING_CHUNKS
+  /** The last write failed, and what it brought still waits: nothing more should be added. */
+  get failing(): boolean {
+    return this.#failing
   }
 
   /**
@@ -286,7 +285,7 @@ function moveAside(path: string): void {
     try {
       renameSync(path + suffix, aside)
     } catch (error) {
-      if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw error
+      if (systemCode(error) !== 'ENOENT') throw error
     }
   }
 }

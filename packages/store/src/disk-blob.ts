@@ -92,10 +92,11 @@ export class DiskBlob implements StoredBlob {
 
   async markComplete(): Promise<void> {
     await this.#use('complete the blob', async () => {
-      this.#assertFull()
-      if (this.#record.complete) return
+      if (this.held.count < this.held.length) throw this.#incomplete()
+      const { drops } = this.#record
       if (!this.#record.synced) await this.#keeper.sync(this.#record)
-      this.#assertFull()
+      // What was dropped and written again meanwhile is not what the caller has checked.
+      if (this.#record.drops !== drops) throw this.#incomplete()
       this.#record.complete = true
       this.#keeper.index.changeBlob(this.#record)
     })
@@ -108,7 +109,8 @@ export class DiskBlob implements StoredBlob {
   }
 
   async #write(index: number, bytes: Uint8Array, hash: Uint8Array): Promise<'stored' | 'full'> {
-    if (this.#keeper.index.overloaded || !(await this.#keeper.reserve(bytes.length))) return 'full'
+    if (!(await this.#keeper.indexWritable())) return 'full'
+    if (!(await this.#keeper.reserve(bytes.length))) return 'full'
     let stored = false
     try {
       stored = await this.#put(index, bytes)
@@ -170,9 +172,8 @@ export class DiskBlob implements StoredBlob {
     throw new ChunkCorruptError(this.digest, index)
   }
 
-  #assertFull(): void {
-    const { held } = this.#loaded
-    if (held.count < held.length) throw new BlobIncompleteError(this.digest, held.count, held.length)
+  #incomplete(): BlobIncompleteError {
+    return new BlobIncompleteError(this.digest, this.held.count, this.held.length)
   }
 
   /** Runs an operation with a pin of its own, so that the handle may be released while it runs. */

@@ -138,7 +138,7 @@ class DiskStore implements ChunkStore {
   }
 
   list(): StoredBlobInfo[] {
-    return [...this.#listed()].reverse().map(record => record.info())
+    return [...this.#listed()].toReversed().map(record => record.info())
   }
 
   async remove(digest: Digest): Promise<boolean> {
@@ -171,11 +171,13 @@ class DiskStore implements ChunkStore {
       const pace = async (bytes: number): Promise<void> => {
         report.bytes += bytes
         const due = started + (report.bytes / options.bytesPerSecond) * 1000
-        await sleep(Math.max(0, due - this.#keeper.clock.now()), undefined, { signal })
+        // The only way for it to fail is the signal, whose own reason is the better error.
+        await sleep(Math.max(0, due - this.#keeper.clock.now()), undefined, { signal }).catch(() => undefined)
+        signal.throwIfAborted()
       }
       const oldestFirst = this.#listed()
         .toArray()
-        .sort((a, b) => a.checkedAt - b.checkedAt)
+        .toSorted((a, b) => a.checkedAt - b.checkedAt)
       for (const record of oldestFirst) {
         signal.throwIfAborted()
         await this.#scrubBlob(record, report, pace)

@@ -111,7 +111,7 @@ class MemoryStore implements ChunkStore {
     return this.#listed()
       .map(record => record.info())
       .toArray()
-      .reverse()
+      .toReversed()
   }
 
   async remove(digest: Digest): Promise<boolean> {

@@ -1,13 +1,21 @@
 import { closeSync, openSync } from 'node:fs'
+import { systemCode } from './blob-file.ts'
 
 const SQLITE_ERROR = 1
 const SQLITE_BUSY = 5
 const SQLITE_CORRUPT = 11
 const SQLITE_NOTADB = 26
 
-/** Makes an empty file that only its owner may read, unless there is one: SQLite's companions to it inherit that. */
+/**
+ * Makes an empty file that only its owner may read, unless there is one: SQLite's companions to it inherit that. One
+ * that exists is not even opened: closing it would end all locks that this process has on it.
+ */
 export function createPrivateFile(path: string): void {
-  closeSync(openSync(path, 'a', 0o600))
+  try {
+    closeSync(openSync(path, 'wx', 0o600))
+  } catch (error) {
+    if (systemCode(error) !== 'EEXIST') throw error
+  }
 }
 
 /** Another connection holds the lock. */

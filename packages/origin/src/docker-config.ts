@@ -29,8 +29,10 @@ export function createDockerConfigSource(options: {
   readonly hosts: readonly string[]
   /** The longest that a credential helper may take, in ms; 10 s by default. */
   readonly helperTimeoutMs?: number
+  /** The environment that helpers are found and run in; the process's own by default. */
+  readonly env?: NodeJS.ProcessEnv
 }): CredentialSource {
-  const { file, helperTimeoutMs = 10_000 } = options
+  const { file, helperTimeoutMs = 10_000, env = process.env } = options
   const hub = options.hosts.some(host => DOCKER_HUB_HOSTS.includes(host))
   const hosts = [...new Set([...options.hosts, ...(hub ? DOCKER_HUB_HOSTS : [])])]
   const server = hub ? DOCKER_HUB_KEY : hosts[0]
@@ -41,7 +43,7 @@ export function createDockerConfigSource(options: {
     const helper = hosts.map(host => config.credHelpers[host]).find(found => found !== undefined)
     const program = helper ?? config.credsStore
     if (program !== undefined && program !== '' && server !== undefined) {
-      const found = await askHelper(program, server, helperTimeoutMs, signal)
+      const found = await askHelper(program, server, { timeoutMs: helperTimeoutMs, env, signal })
       if (found) return found
     }
     const entry = Object.entries(config.auths).find(([key]) => hosts.includes(hostOfKey(key)))
@@ -99,9 +101,9 @@ function readEntry(value: unknown, file: string): Credentials | undefined {
 async function askHelper(
   name: unknown,
   server: string,
-  timeoutMs: number,
-  signal: AbortSignal,
+  options: { readonly timeoutMs: number; readonly env: NodeJS.ProcessEnv; readonly signal: AbortSignal },
 ): Promise<Credentials | undefined> {
+  const { timeoutMs, env, signal } = options
   // The name becomes part of a program's name: a path in it would run anything.
   if (typeof name !== 'string' || !/^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(name)) {
     throw new OriginCredentialsError(`${quoted(String(name))} is not the name of a credential helper`)
@@ -113,7 +115,7 @@ async function askHelper(
     () => new OriginCredentialsError(`${program} took longer than ${timeoutMs} ms and was killed`),
   )
   const output = await new Promise<string | undefined>((resolve, reject) => {
-    const child = execFile(program, ['get'], { maxBuffer: MAX_OUTPUT_BYTES }, (error, stdout) => {
+    const child = execFile(program, ['get'], { env, maxBuffer: MAX_OUTPUT_BYTES }, (error, stdout) => {
       deadline.signal.removeEventListener('abort', onAbort)
       if (!error) resolve(stdout)
       else if (stdout.trim() === NOT_FOUND) resolve(undefined)

@@ -2,6 +2,7 @@ import type { LookupFunction } from 'node:net'
 import { Readable } from 'node:stream'
 import { getCACertificates } from 'node:tls'
 import { Agent, errors, request } from 'undici'
+import { abortable } from '@darter/runtime'
 import type { AddressGuard } from './address-guard.ts'
 import { collectStart, type WatchedBody, watchBody } from './body.ts'
 import {
@@ -127,15 +128,18 @@ export function createTransport(options: TransportOptions): Transport {
     const timer = hop.body instanceof Readable ? undefined : setTimeout(giveUp, queueTimeoutMs)
     let status: number | undefined
     try {
-      const answer = await request(url, {
+      const gone = AbortSignal.any([signal, late.signal])
+      const requested = request(url, {
         dispatcher: own ? direct : guarded,
         method,
         headers: { ...hop.headers },
         body: hop.body ?? null,
-        signal: AbortSignal.any([signal, late.signal]),
+        signal: gone,
         highWaterMark: BODY_BUFFER_BYTES,
         ...(patienceMs !== undefined && { headersTimeout: patienceMs }),
       })
+      // By itself undici hears an abort only once the request has a connection.
+      const answer = await abortable(requested, gone)
       status = answer.statusCode
       const headers = definedHeaders(answer.headers)
       const announced = method === 'HEAD' ? 0 : contentLength(headers)

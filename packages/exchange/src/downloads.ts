@@ -1,6 +1,7 @@
 import { createHash, type Hash } from 'node:crypto'
 import type { Digest } from '@darter/oci'
 import type { Refusal } from '@darter/wire'
+import type { ChunkBuffers } from './chunk-buffers.ts'
 import type { FetchedChunk } from './contract.ts'
 import { ChunkRefusedError, LinkProtocolError } from './errors.ts'
 
@@ -42,8 +43,9 @@ export function createDownloads(options: {
   readonly peerId: string
   readonly request: (id: number, blob: Digest, chunk: number) => void
   readonly cancel: (id: number) => void
+  readonly buffers: ChunkBuffers
 }): Downloads {
-  const { peerId, request, cancel } = options
+  const { peerId, request, cancel, buffers } = options
   const downloads = new Map<number, Download>()
   let lastId = 0
   let wanted = 0
@@ -64,6 +66,10 @@ export function createDownloads(options: {
     download.settle = undefined
     if (settle !== undefined) wanted--
     return settle
+  }
+  const discard = (download: Download) => {
+    if (download.bytes !== undefined) buffers.give(download.bytes)
+    download.bytes = undefined
   }
   const hashUpTo = (download: Download, end: number) => {
     if (download.bytes !== undefined) download.hash.update(download.bytes.subarray(download.hashed, end))
@@ -94,7 +100,7 @@ export function createDownloads(options: {
       const onAbort = () => {
         const settle = take(download)
         if (settle === undefined) return
-        download.bytes = undefined
+        discard(download)
         cancel(id)
         settle.reject(signal.reason)
       }
@@ -116,7 +122,7 @@ export function createDownloads(options: {
         )
       }
       if (download.settle !== undefined) {
-        download.bytes ??= Buffer.allocUnsafeSlow(download.length)
+        download.bytes ??= buffers.take(download.length)
         download.bytes.set(bytes, download.filled)
         if (end - download.hashed >= HASH_STRIDE || end === download.length) hashUpTo(download, end)
       }
@@ -135,15 +141,20 @@ export function createDownloads(options: {
         settle.reject(error)
         throw error
       }
-      settle.resolve({ bytes: download.bytes ?? new Uint8Array(0), hash: download.hash.digest() })
+      const bytes = download.bytes ?? new Uint8Array(0)
+      settle.resolve({ bytes, hash: download.hash.digest(), release: () => discard(download) })
     },
     refused: (id, reason) => {
       const download = known(id)
       downloads.delete(id)
+      discard(download)
       take(download)?.reject(new ChunkRefusedError(peerId, reason))
     },
     fail: error => {
-      for (const download of downloads.values()) take(download)?.reject(error)
+      for (const download of downloads.values()) {
+        discard(download)
+        take(download)?.reject(error)
+      }
       downloads.clear()
     },
   }

@@ -4,6 +4,7 @@ import { LINK_PROTOCOL, type PeerAddress } from '@darter/wire'
 import type { Connection, Stream } from '@libp2p/interface'
 import { admitAsDialer, admitAsListener, say } from './admission.ts'
 import { createChannel } from './channel.ts'
+import { createChunkBuffers } from './chunk-buffers.ts'
 import type { ChunkSource, Exchange, Link } from './contract.ts'
 import { createDataPort, type DataSocket, openDataSocket } from './data-port.ts'
 import { AdmissionError, asError, DialError, LinkClosedError } from './errors.ts'
@@ -95,7 +96,8 @@ export function createExchange(options: ExchangeOptions): Exchange {
   const attempts = createSingleFlight<string, Link>()
   const linked = createEvent<[Link]>('link', log)
   const slots = createSlots(limits.maxUploads)
-  const buffers = createPieceBuffers(limits.maxUploads)
+  const pieceBuffers = createPieceBuffers(limits.maxUploads)
+  const chunkBuffers = createChunkBuffers()
   const stopping = new AbortController()
 
   const makeLink = ({ socket, onData }: DataSocket, peerId: string, onUsed?: () => void): DrivenLink => {
@@ -106,7 +108,8 @@ export function createExchange(options: ExchangeOptions): Exchange {
       ...(onUsed === undefined ? {} : { onUsed }),
       source,
       slots,
-      buffers,
+      pieceBuffers,
+      chunkBuffers,
       times: limits,
       log,
       hooks,

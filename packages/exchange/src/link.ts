@@ -14,6 +14,7 @@ import {
   WireError,
 } from '@darter/wire'
 import { encodeOrLog } from './channel.ts'
+import type { ChunkBuffers } from './chunk-buffers.ts'
 import type { ChunkSource, Link } from './contract.ts'
 import { createDownloads } from './downloads.ts'
 import { asError, LinkClosedError, LinkProtocolError, LinkStalledError } from './errors.ts'
@@ -46,7 +47,8 @@ export interface LinkOptions {
   readonly dialled: boolean
   readonly source: ChunkSource
   readonly slots: Slots
-  readonly buffers: PieceBuffers
+  readonly pieceBuffers: PieceBuffers
+  readonly chunkBuffers: ChunkBuffers
   readonly times: LinkTimes
   readonly log: Logger
   readonly hooks: ExchangeHooks
@@ -99,13 +101,14 @@ export function createLink(options: LinkOptions): DrivenLink {
       write(frame('request', id, encodeRequest({ blob, chunk })))
     },
     cancel: id => write(frame('cancel', id)),
+    buffers: options.chunkBuffers,
   })
   const uploads = createUploads({
     socket,
     source: ({ blob, chunk }) => source(blob, chunk, peerId),
     slots: options.slots,
     slotWaitMs: times.slotWaitMs,
-    buffers: options.buffers,
+    buffers: options.pieceBuffers,
     end: id => write(frame('end', id)),
     refuse: (id, reason) => write(frame('refuse', id, encodeRefusal(reason))),
     onSent: bytes => hooks.onBytes?.('sent', bytes, peerId),

@@ -49,6 +49,8 @@ export interface PeerStatus {
   readonly upstreams: readonly { readonly name: string; readonly origin: string }[]
   readonly store: { readonly bytes: number; readonly quotaBytes: number; readonly blobs: number }
   readonly downloads: number
+  /** Blob bytes that arrived since the start. */
+  readonly received: { readonly fromPeers: number; readonly fromOrigin: number }
 }
 
 /** A peer as a component: start it, ask where it listens, stop it. */
@@ -148,6 +150,7 @@ export function createPeer(
       }),
       store: store.usage(),
       downloads: reads.active,
+      received: downloadMetrics.received(),
     })
     const admin: AdminDoor = createAdminDoor({
       metrics,

@@ -11,6 +11,8 @@ export interface DownloadMetrics {
   storeFull(): void
   links(open: number): void
   downloads(active: number): void
+  /** Blob bytes that arrived since the start, by source. */
+  received(): { readonly fromPeers: number; readonly fromOrigin: number }
 }
 
 /** Registers the metrics of downloads and of the exchange with neighbours. */
@@ -43,11 +45,19 @@ export function createDownloadMetrics(metrics: Metrics): DownloadMetrics {
   })
   const links = metrics.gauge({ name: 'links', help: 'Open links to neighbours.' })
   const downloads = metrics.gauge({ name: 'downloads', help: 'Blobs being downloaded.' })
+  const totals = { fromPeers: 0, fromOrigin: 0 }
   for (const deed of ['wrong-bytes', 'stalled', 'vanished']) blamed.inc({ deed }, 0)
   for (const source of ['peer', 'origin']) received.inc({ source }, 0)
   return {
-    receivedFromPeer: bytes => received.inc({ source: 'peer' }, bytes),
-    receivedFromOrigin: bytes => received.inc({ source: 'origin' }, bytes),
+    receivedFromPeer: bytes => {
+      totals.fromPeers += bytes
+      received.inc({ source: 'peer' }, bytes)
+    },
+    receivedFromOrigin: bytes => {
+      totals.fromOrigin += bytes
+      received.inc({ source: 'origin' }, bytes)
+    },
+    received: () => ({ ...totals }),
     sentToPeer: bytes => sent.inc(bytes),
     blamed: deed => blamed.inc({ deed }),
     originFailed: () => originFailures.inc(),

@@ -2,7 +2,7 @@
 // Plain JavaScript for any Node >= 18: it runs before the pinned runtime is there.
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, lstatSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
@@ -26,4 +26,12 @@ if (!existsSync(stampFile) || readFileSync(stampFile, 'utf8') !== stamp) {
     process.exit(run.status ?? 1)
   }
   writeFileSync(stampFile, stamp)
+}
+
+// pnpm puts a shell script before the runtime, which would keep signals from it: a link passes them on.
+const runtime = join('..', `node-linux-${process.arch}`, 'bin', 'node')
+const command = join(root, 'node_modules', '.bin', 'node')
+if (existsSync(join(root, 'node_modules', '.bin', runtime)) && !lstatSync(command).isSymbolicLink()) {
+  rmSync(command)
+  symlinkSync(runtime, command)
 }

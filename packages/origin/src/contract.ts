@@ -40,7 +40,7 @@ export interface BlobBody {
   readonly honouredRange: boolean
   /**
    * The bytes, with backpressure: nothing is read ahead of the consumer beyond a bounded buffer. Breaking out of the
-   * loop cancels the request. Throws {@link OriginStalledError} after the progress timeout without a byte,
+   * loop cancels the request; a body that is never read must be cancelled. Throws {@link OriginStalledError} after the progress timeout without a byte,
    * {@link OriginInterruptedError} when the transfer breaks or ends short of its announced length.
    */
   readonly body: AsyncIterable<Uint8Array>

@@ -58,6 +58,8 @@ export function createForwarder(options: {
 
 /** Whether a path, however it is encoded, has no dot segments that lead out of `/v2/`. */
 function staysBelow(path: string): boolean {
+  // Reading a URL drops tabs and line ends, which could hide the segments until then.
+  if (!/^[!-~]*$/.test(path)) return false
   const [plain = ''] = path.split(/[?#]/, 1)
   try {
     return !decodeURIComponent(plain)
@@ -77,7 +79,7 @@ function badPath(): ForwardResponse {
 
 /** The token scope that a request needs (distribution's token scope documentation). */
 function scopeOf(method: string, path: string): string {
-  const url = new URL(path, 'http://upstream/')
+  const url = new URL(`http://upstream/${path}`)
   if (url.pathname === '/_catalog') return 'registry:catalog:*'
   const name = NAME_AND_REST.exec(url.pathname.slice(1))?.[1]
   if (name === undefined) return ''

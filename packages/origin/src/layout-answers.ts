@@ -89,7 +89,7 @@ export function createLayoutAnswers(options: {
     const { method, path, signal } = request
     const unsupported = failure(405, 'UNSUPPORTED', 'this upstream is a directory and can only be read')
     if (method !== 'GET' && method !== 'HEAD') return unsupported
-    const url = new URL(path, 'http://layout/')
+    const url = new URL(`http://layout/${path}`)
     const place = url.pathname.slice(1)
     if (place === '') return json({})
     const tags = TAGS.exec(place)

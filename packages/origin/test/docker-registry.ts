@@ -61,7 +61,9 @@ export async function startDockerRegistry(htpasswd?: string): Promise<DockerRegi
     await rm(directory, { recursive: true, force: true })
   }
   try {
-    await once(child, 'spawn')
+    await once(child, 'spawn').catch((cause: unknown) => {
+      throw new Error(`${PROGRAM} does not start; type: apt-get install -y ${PROGRAM}`, { cause })
+    })
     return { url: await listeningAt(child), [Symbol.asyncDispose]: stop }
   } catch (error) {
     await stop()

@@ -1,17 +1,4 @@
-import {
-  createRegistryOrigin,
-  type Origin,
-  type RegistryOriginOptions,
-  type RegistryLimits,
-} from '@darter/origin'
-
-/** Limits that let a test see a timeout soon. */
-export const HASTY: Partial<RegistryLimits> = {
-  queueTimeoutMs: 2000,
-  connectTimeoutMs: 1000,
-  headersTimeoutMs: 300,
-  progressTimeoutMs: 200,
-}
+import { createRegistryOrigin, type Origin, type RegistryOriginOptions } from '@darter/origin'
 
 /** A registry origin that waits for nothing between tries and ends with `await using`. */
 export function openOrigin(
@@ -29,7 +16,6 @@ export function openOrigin(
       waits.push(ms)
     },
     ...options,
-    limits: { ...HASTY, ...options.limits },
   })
   return Object.assign(origin, { waits, [Symbol.asyncDispose]: () => origin.close() })
 }

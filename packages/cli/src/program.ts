@@ -72,12 +72,17 @@ function createProgram(exit: (code: number) => void): Command {
     'up',
     'Run a scheduler and a peer in one process, on loopback unless told otherwise.',
     both.filter(key => key !== 'schedulers'),
-    async () => (await import('./commands/up.ts')).runUp,
+    async () => (await import('./commands/services.ts')).runUp,
   )
   add('scheduler', 'Run a scheduler.', optionsOf(['scheduler']), async () => {
-    return (await import('./commands/scheduler.ts')).runScheduler
+    return (await import('./commands/services.ts')).runScheduler
   })
-  add('peer', 'Run a peer.', optionsOf(['peer']), async () => (await import('./commands/peer.ts')).runPeer)
+  add(
+    'peer',
+    'Run a peer.',
+    optionsOf(['peer']),
+    async () => (await import('./commands/services.ts')).runPeer,
+  )
   program
     .command('demo')
     .description(

@@ -48,6 +48,10 @@ export interface DownloadReader {
    * caller has to be served straight from the origin. Rejects when the download failed, or the signal aborts.
    */
   wait(chunk: number, signal: AbortSignal): Promise<'ready' | 'pass-through'>
+  /** Set when chunks that this reader has passed on were proved wrong: its response can only be cut. */
+  failure(): Error | undefined
+  /** The blob's digest was right: whatever is still held of it may be believed. */
+  settled(): boolean
   /** Where a ready chunk came from. */
   provenance(chunk: number): ChunkProvenance
   /** The caller is gone or has everything. */
@@ -104,6 +108,7 @@ export class Download {
   #nextReader = 1
   #lastError: Error | undefined
   #released = false
+  #settled = false
   readonly #lingerMs: number
 
   constructor(options: {
@@ -184,6 +189,8 @@ export class Download {
     this.#perform()
     return {
       wait: (chunk, signal) => this.#wait(entry, chunk, signal),
+      failure: () => entry.failure,
+      settled: () => this.#settled,
       provenance: chunk => {
         if (before.has(chunk)) return 'disk'
         return this.#provenance.get(chunk)?.kind === 'origin' ? 'origin' : 'peer'
@@ -235,6 +242,7 @@ export class Download {
     if (this.#state.kind !== 'running' || this.stored.layout.count === 1) return
     const list = hashes.length === 0 ? undefined : splitHashes(hashes)
     const wrong = this.#session.verifiedList(list, index => this.stored.chunkHash(index))
+    this.#provedWrong(wrong)
     for (const chunk of wrong) this.#track(this.stored.dropChunk(chunk))
     this.#wakeReaders()
     this.#perform()
@@ -442,6 +450,7 @@ export class Download {
       this.#session.chunkStored(index, { kind: 'origin' }, this.#now())
       this.#wakeReaders()
     } else {
+      this.#provedWrong([index])
       await this.stored.dropChunk(index)
       await this.#keep(index, bytes, hash, { kind: 'origin' })
     }
@@ -505,6 +514,7 @@ export class Download {
 
   #succeed(): void {
     this.#state = { kind: 'complete' }
+    this.#settled = true
     this.#session.stop()
     this.#perform()
     for (const chunk of this.stored.held.indices()) this.#trusted.set(chunk)
@@ -538,13 +548,10 @@ export class Download {
     )
     this.#context.metrics.digestMismatch()
     this.#hasher.restart()
-    for (const reader of this.#readers.values()) {
-      if (suspects.some(chunk => chunk >= reader.from && chunk < reader.position)) {
-        reader.failure = new WrongBytesSentError(this.digest)
-      }
-    }
     const all = suspects.length === 0
-    for (const chunk of all ? [...this.stored.held.indices()] : suspects) {
+    const dropped = all ? [...this.stored.held.indices()] : suspects
+    this.#provedWrong(dropped)
+    for (const chunk of dropped) {
       const hash = this.stored.chunkHash(chunk)
       if (!all && hash !== undefined) this.#suspects.set(chunk, { hash, by: this.#provenance.get(chunk) })
       this.#track(this.stored.dropChunk(chunk))
@@ -553,6 +560,15 @@ export class Download {
     else this.#session.onlyFromOrigin(suspects, this.#now())
     this.#wakeReaders()
     this.#perform()
+  }
+
+  /** Callers that were sent one of these chunks have wrong bytes: their responses must not end well. */
+  #provedWrong(chunks: readonly number[]): void {
+    for (const reader of this.#readers.values()) {
+      if (chunks.some(chunk => chunk >= reader.from && chunk < reader.position)) {
+        reader.failure = new WrongBytesSentError(this.digest)
+      }
+    }
   }
 
   #vouch(): void {

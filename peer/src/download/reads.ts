@@ -198,7 +198,14 @@ export function createReads(options: {
     const { signal } = request
     if (!(found instanceof Download)) {
       const end = once(() => found.release(), signal)
-      return { stored: found, wait: async () => 'ready', provenance: () => 'disk', end }
+      return {
+        stored: found,
+        wait: async () => 'ready',
+        failure: () => undefined,
+        settled: () => true,
+        provenance: () => 'disk',
+        end,
+      }
     }
     const { stored } = found
     const first = stored.layout.at(span.from)
@@ -260,31 +267,35 @@ export function createReads(options: {
         const chunk = layout.at(position)
         const offset = position - layout.offset(chunk)
         const wanted = Math.min(layout.length(chunk) - offset, span.to - position, buffer.length)
+        const current: Attached = attached
         let read: number
         try {
-          if ((await attached.wait(chunk, signal)) === 'pass-through') {
-            attached.end()
+          if ((await current.wait(chunk, signal)) === 'pass-through') {
+            current.end()
             attached = undefined
             continue
           }
-          read = await attached.stored.readChunk(chunk, offset, buffer.subarray(0, wanted))
+          read = await current.stored.readChunk(chunk, offset, buffer.subarray(0, wanted))
         } catch (error) {
           // The disk lost it: it is fetched again, and this caller goes on behind what it has.
           const isRot = error instanceof ChunkCorruptError || error instanceof ChunkMissingError
           if (!isRot || ++rotten > MAX_ROTTEN_CHUNKS) throw error
+          const failure = current.failure()
+          if (failure !== undefined) throw failure
           log.warn(
             { blob: digest, chunk, err: error.message },
             'a stored chunk is damaged; it is fetched again',
           )
-          attached?.end()
-          const again = await attach(await begin(digest, layout.size, kind, true), request, {
+          const settled = current.settled()
+          current.end()
+          const again = await attach(await begin(digest, layout.size, kind, settled), request, {
             from: position,
             to: span.to,
           })
           attached = again === 'pass-through' ? undefined : again
           continue
         }
-        counts[PROVENANCE_COUNT[attached.provenance(chunk)]] += read
+        counts[PROVENANCE_COUNT[current.provenance(chunk)]] += read
         position += read
         yield buffer.subarray(0, read)
       }

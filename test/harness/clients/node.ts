@@ -74,7 +74,8 @@ export async function pullWithNode(
     return answer
   }
   const verify = (expected: string, actual: string, size: number, expectedSize: number | undefined) => {
-    if (actual !== expected) throw new Error(`wrong bytes: ${expected} arrived as ${actual}`)
+    if (actual !== expected)
+      throw new Error(`wrong bytes: ${expected} arrived as ${actual} (${size} of ${expectedSize} bytes)`)
     if (expectedSize !== undefined && size !== expectedSize)
       throw new Error(`${expected}: ${size} bytes arrived`)
     digests.set(actual, size)

@@ -37,13 +37,27 @@ export const ERROR_TABLE: Readonly<Record<string, Row>> = {
   CLIENT_GONE: { status: 499, oci: 'UNKNOWN' },
   FST_ERR_BAD_URL: { status: 400, oci: 'UNSUPPORTED' },
   FST_ERR_NOT_FOUND: { status: 404, oci: 'UNSUPPORTED' },
-  // The upstream.
+  // This peer.
+  PEER_STOPPING: { status: 503, oci: 'UNAVAILABLE' },
+  WRONG_BYTES_SENT: { status: 500, oci: 'UNKNOWN' },
+  CHUNK_CORRUPT: { status: 500, oci: 'UNKNOWN' },
+  CHUNK_MISSING: { status: 500, oci: 'UNKNOWN' },
+  BLOB_INCOMPLETE: { status: 500, oci: 'UNKNOWN' },
+  STORE_CLOSED: { status: 503, oci: 'UNAVAILABLE' },
+  STORE_HANDLE_RELEASED: { status: 500, oci: 'UNKNOWN' },
+  STORE_IO: { status: 500, oci: 'UNKNOWN' },
+  // The upstream, and the peers that stand in for it.
+  NO_SOURCE: { status: 503, oci: 'UNAVAILABLE' },
   ORIGIN_UNREACHABLE: { status: 503, oci: 'UNAVAILABLE' },
   ORIGIN_TIMEOUT: { status: 504, oci: 'UNAVAILABLE' },
   ORIGIN_STALLED: { status: 504, oci: 'UNAVAILABLE' },
   ORIGIN_INTERRUPTED: { status: 502, oci: 'UNAVAILABLE' },
   ORIGIN_PROTOCOL: { status: 502, oci: 'UNAVAILABLE' },
   ORIGIN_REDIRECT: { status: 502, oci: 'UNAVAILABLE' },
+  ORIGIN_IGNORES_RANGES: { status: 502, oci: 'UNAVAILABLE' },
+  ORIGIN_SIZE: { status: 502, oci: 'SIZE_INVALID' },
+  ORIGIN_CORRUPT: { status: 502, oci: 'UNAVAILABLE' },
+  BLOB_SIZE_MISMATCH: { status: 502, oci: 'SIZE_INVALID' },
   ORIGIN_CREDENTIALS: { status: 502, oci: 'UNAVAILABLE' },
   UPSTREAM_TIMEOUT: { status: 504, oci: 'UNAVAILABLE' },
   MANIFEST_INVALID: { status: 502, oci: 'MANIFEST_INVALID' },
@@ -68,7 +82,8 @@ const NOT_PASSED_ON: ReadonlySet<string> = new Set([
  * The answer for a failure. The upstream's own refusal is passed on as it came, with a body if it had none; of other
  * failures the message of a {@link DarterError} is shown and nothing else.
  */
-export function answerTo(error: unknown, subject: Subject): ErrorAnswer {
+export function answerTo(thrown: unknown, subject: Subject): ErrorAnswer {
+  const error = rootOf(thrown)
   if (error instanceof OriginStatusError) return passOn(error, subject)
   const code = codeOf(error)
   const { status, oci } = ERROR_TABLE[code] ?? FALLBACK
@@ -80,6 +95,13 @@ export function answerTo(error: unknown, subject: Subject): ErrorAnswer {
 
 const MESSAGES: Readonly<Record<string, string>> = {
   FST_ERR_BAD_URL: 'the request target is not well-formed',
+}
+
+/** That no source was left says less than what the last one said. */
+function rootOf(error: unknown): unknown {
+  return error instanceof DarterError && error.code === 'NO_SOURCE' && error.cause instanceof DarterError
+    ? error.cause
+    : error
 }
 
 /** The stable code of a failure; `INTERNAL` for one that nobody named. */

@@ -59,9 +59,10 @@ export function createJournal(options: {
   }
   const start = () => {
     running ??= flush()
-      .catch((error: unknown) =>
-        log.warn({ err: error, file }, 'what tags stand for was not written to disk'),
-      )
+      .catch((error: unknown) => {
+        log.warn({ err: error, file, lines: waiting.length }, 'what tags stand for was not written to disk')
+        waiting = []
+      })
       .finally(() => {
         running = undefined
         if (waiting.length > 0) start()

@@ -4,7 +4,7 @@ import { createRegistryOrigin } from '@darter/origin'
 import { createAccess } from '../../src/access/access.ts'
 import { createCallerKey } from '../../src/access/caller.ts'
 import { createDoorMetrics, createRegistryDoor } from '../../src/doors/index.ts'
-import type { BlobReads, Facts } from '../../src/download/contract.ts'
+import type { BlobReads, Facts, Finding } from '../../src/download/contract.ts'
 import { createManifests, createTags, openCatalog } from '../../src/tags/index.ts'
 import { createUpstreamHealth } from '../../src/upstream-health.ts'
 import { createUpstreams, type Upstream } from '../../src/upstreams.ts'
@@ -14,6 +14,38 @@ export const lonelyFacts: Facts = {
   resolve: async (_key, find) => (await find())?.value,
   lastKnown: async () => undefined,
   publish: () => {},
+}
+
+/** Facts of several peers in one cluster. */
+export function clusterFacts(): Facts {
+  const fresh = new Map<string, { readonly value: string; readonly until: number }>()
+  const last = new Map<string, string>()
+  const running = new Map<string, Promise<string | undefined>>()
+  const tell = (key: string, { value, ttlMs }: Finding) => {
+    last.set(key, value)
+    if (ttlMs > 0) fresh.set(key, { value, until: performance.now() + ttlMs })
+    else fresh.delete(key)
+  }
+  return {
+    resolve: async (key, find) => {
+      const known = fresh.get(key)
+      if (known !== undefined && known.until > performance.now()) return known.value
+      const attempt =
+        running.get(key) ??
+        find()
+          .then(finding => {
+            if (finding !== undefined) tell(key, finding)
+            return finding?.value
+          })
+          .finally(() => running.delete(key))
+      running.set(key, attempt)
+      return attempt
+    },
+    lastKnown: async key => last.get(key),
+    publish: facts => {
+      for (const [key, finding] of facts) tell(key, finding)
+    },
+  }
 }
 
 /** Reads that keep whole blobs in memory and fetch what is missing straight from the origin. */
@@ -119,8 +151,15 @@ export async function startDoor(options: {
   })
   const { facts = lonelyFacts, reads = memoryReads(), loopMarker = 'darter-test' } = options
   const { tagTtlMs = 0, accessTtlMs = 60_000 } = options
+  const asked: string[] = []
   const origins = options.upstreams.map(({ name, url }) =>
-    createRegistryOrigin({ name, url, loopMarker, limits: { attempts: 1, connectTimeoutMs: 1000 } }),
+    createRegistryOrigin({
+      name,
+      url,
+      loopMarker,
+      limits: { attempts: 1, connectTimeoutMs: 1000 },
+      onRequest: record => asked.push(`${record.method} ${record.kind}`),
+    }),
   )
   const upstreams = createUpstreams({
     upstreams: options.upstreams.map((upstream, at) => {
@@ -173,6 +212,8 @@ export async function startDoor(options: {
     metrics,
     upstreams,
     lines,
+    /** The requests to the upstreams so far: method and kind. */
+    asked,
     /** The next request line that fits, past or to come. */
     requestLine: async (fits: (line: LogLine) => boolean): Promise<LogLine> => {
       for (;;) {

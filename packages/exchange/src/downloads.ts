@@ -1,7 +1,7 @@
 import { createHash, type Hash } from 'node:crypto'
 import type { Digest } from '@darter/oci'
+import type { ChunkBuffers } from '@darter/runtime'
 import type { Refusal } from '@darter/wire'
-import type { ChunkBuffers } from './chunk-buffers.ts'
 import type { FetchedChunk } from './contract.ts'
 import { ChunkRefusedError, LinkProtocolError } from './errors.ts'
 

@@ -1,10 +1,16 @@
 import type { KeyObject } from 'node:crypto'
-import { abortable, type Clock, createSingleFlight, type Logger, withTimeout } from '@darter/runtime'
+import {
+  abortable,
+  type Clock,
+  createChunkBuffers,
+  createSingleFlight,
+  type Logger,
+  withTimeout,
+} from '@darter/runtime'
 import { LINK_PROTOCOL, type PeerAddress } from '@darter/wire'
 import type { Connection, Stream } from '@libp2p/interface'
 import { admitAsDialer, admitAsListener, say } from './admission.ts'
 import { createChannel } from './channel.ts'
-import { createChunkBuffers } from './chunk-buffers.ts'
 import type { ChunkSource, Exchange, Link } from './contract.ts'
 import { createDataPort, type DataSocket, openDataSocket } from './data-port.ts'
 import { AdmissionError, asError, DialError, LinkClosedError } from './errors.ts'

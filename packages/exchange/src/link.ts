@@ -1,5 +1,5 @@
 import type { TLSSocket } from 'node:tls'
-import type { Logger } from '@darter/runtime'
+import type { ChunkBuffers, Logger } from '@darter/runtime'
 import {
   decodeRefusal,
   decodeRequest,
@@ -14,7 +14,6 @@ import {
   WireError,
 } from '@darter/wire'
 import { encodeOrLog } from './channel.ts'
-import type { ChunkBuffers } from './chunk-buffers.ts'
 import type { ChunkSource, Link } from './contract.ts'
 import { createDownloads } from './downloads.ts'
 import { asError, LinkClosedError, LinkProtocolError, LinkStalledError } from './errors.ts'

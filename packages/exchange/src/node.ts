@@ -136,9 +136,17 @@ export function createNode(options: NodeOptions): Node {
       limit.abort()
       for (const connection of pending.keys()) forget(connection)
     },
-    dial: (addresses, signal) => {
-      if (libp2p === undefined) return Promise.reject(new Error('not started'))
-      return libp2p.dial([...addresses], { signal, force: true })
+    dial: async (addresses, signal) => {
+      for (;;) {
+        signal.throwIfAborted()
+        if (libp2p === undefined) throw new Error('the node is not started')
+        try {
+          return await libp2p.dial([...addresses], { signal, force: true })
+        } catch (error) {
+          // libp2p lets this dial join one to the same peer that its caller was just giving up.
+          if (signal.aborted || !(error instanceof Error) || error.name !== 'AbortError') throw error
+        }
+      }
     },
     admit: forget,
     addresses: () => {

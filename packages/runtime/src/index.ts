@@ -1,5 +1,6 @@
 export * from './abort.ts'
 export * from './backoff.ts'
+export * from './chunk-buffers.ts'
 export * from './clock.ts'
 export * from './lifecycle.ts'
 export * from './log.ts'

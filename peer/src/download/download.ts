@@ -1,7 +1,7 @@
 import { ChunkRefusedError, type Link, LinkStalledError, type SchedulerLink } from '@darter/exchange'
 import { DarterError, type Digest, digestAlgorithm, digestHex } from '@darter/oci'
 import { OriginStatusError } from '@darter/origin'
-import type { Clock, Logger } from '@darter/runtime'
+import type { ChunkBuffers, Clock, Logger } from '@darter/runtime'
 import { ChunkMissingError, type StoredBlob } from '@darter/store'
 import { Bitfield, type ChunkOrigin, DownloadSession, type Random, type SessionEffect } from '@darter/swarm'
 import type { PeerAddress } from '@darter/wire'
@@ -32,6 +32,7 @@ export interface DownloadContext {
   readonly scheduler: SchedulerLink | undefined
   readonly neighbourhood: Neighbourhood
   readonly budget: ByteBudget
+  readonly buffers: ChunkBuffers
   readonly clock: Clock
   readonly random: Random
   readonly log: Logger
@@ -344,10 +345,12 @@ export class Download {
       giveBack = await this.#context.budget.take(length, controller.signal)
       const link = this.#context.neighbourhood.linkTo(neighbour)
       if (link === undefined) throw new NoSourceError(this.digest, undefined)
-      const { bytes, hash } = await link.fetch(this.digest, chunk, length, { signal: controller.signal })
+      const fetched = await link.fetch(this.digest, chunk, length, { signal: controller.signal })
+      const { bytes, hash } = fetched
       this.#context.metrics.receivedFromPeer(bytes.length)
       const verdict = this.#session.chunkFromNeighbour(neighbour, chunk, hash, this.#now())
       if (verdict === 'keep') await this.#keep(chunk, bytes, hash, { kind: 'neighbour', id: neighbour })
+      fetched.release()
     } catch (error) {
       if (!controller.signal.aborted) {
         const reason = error instanceof ChunkRefusedError ? error.reason : 'failed'
@@ -377,6 +380,7 @@ export class Download {
     try {
       if (source === undefined) throw new NoSourceError(this.digest, undefined)
       const { digest, kind } = this
+      const { buffers } = this.#context
       const layout = this.stored.layout
       for await (const chunk of readChunks({
         source,
@@ -386,6 +390,7 @@ export class Download {
         from,
         to,
         signal: controller.signal,
+        buffers,
         onBytes,
       })) {
         await this.#keepFromOrigin(chunk)

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import { type Digest, digestAlgorithm, digestHex, MANIFEST_MEDIA_TYPES } from '@darter/oci'
 import type { BlobBody } from '@darter/origin'
+import type { ChunkBuffers } from '@darter/runtime'
 import type { ChunkLayout } from '@darter/swarm'
 import type { BlobSource } from './contract.ts'
 import { OriginIgnoresRangesError, OriginSizeError } from './errors.ts'
@@ -11,6 +12,7 @@ export type ContentKind = 'blob' | 'manifest'
 /** A whole chunk read from the origin. */
 export interface OriginChunk {
   readonly index: number
+  /** Only valid until the next chunk is asked for. */
   readonly bytes: Uint8Array
   /** sha256 of `bytes`. */
   readonly hash: Uint8Array
@@ -30,14 +32,16 @@ export async function* readChunks(options: {
   readonly from: number
   readonly to: number
   readonly signal: AbortSignal
+  readonly buffers: ChunkBuffers
   /** Called for every piece that arrives, with its length in bytes. */
   readonly onBytes: (bytes: number) => void
 }): AsyncGenerator<OriginChunk> {
-  const { layout, digest, from, to, onBytes } = options
+  const { layout, digest, from, to, buffers, onBytes } = options
   const start = layout.offset(from)
   const end = layout.offset(to - 1) + layout.length(to - 1)
   const range = end - start === layout.size ? undefined : { from: start, to: end }
   const blob = await openContent({ ...options, range })
+  const chunkMemory = buffers.take(Math.min(layout.chunkBytes, layout.size))
   try {
     if (blob.size !== undefined && blob.size !== layout.size)
       throw new OriginSizeError(digest, layout.size, blob.size)
@@ -45,7 +49,7 @@ export async function* readChunks(options: {
     let position = blob.offset
     let index = from
     let filled = 0
-    let chunk = Buffer.allocUnsafe(layout.length(index))
+    let chunk = chunkMemory.subarray(0, layout.length(index))
     let hash = createHash('sha256')
     for await (const piece of blob.body) {
       onBytes(piece.length)
@@ -61,17 +65,21 @@ export async function* readChunks(options: {
         if (filled < chunk.length) continue
         yield { index, bytes: chunk, hash: hash.digest() }
         index++
-        if (index === to) return
+        if (index === to) break
         filled = 0
-        chunk = Buffer.allocUnsafe(layout.length(index))
+        chunk = chunkMemory.subarray(0, layout.length(index))
         hash = createHash('sha256')
       }
       position += piece.length
+      // A body that ends here is read to its end all the same: its connection can be used again.
+      if (index === to && position > end) return
     }
+    if (index === to) return
     // The origin said no size and ended early.
     throw new OriginSizeError(digest, layout.size, position)
   } finally {
     blob.cancel()
+    buffers.give(chunkMemory)
   }
 }
 

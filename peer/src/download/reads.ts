@@ -1,6 +1,6 @@
 import type { Exchange } from '@darter/exchange'
 import { type Digest, MANIFEST_MEDIA_TYPES, MAX_MANIFEST_BYTES } from '@darter/oci'
-import type { Clock, Component, Logger } from '@darter/runtime'
+import { type Clock, type Component, createChunkBuffers, type Logger } from '@darter/runtime'
 import {
   BlobSizeMismatchError,
   ChunkCorruptError,
@@ -68,7 +68,13 @@ export function createReads(options: {
     findDownload: blob => downloads.get(blob),
     downloads: () => [...downloads.values()],
   })
-  const context = { ...options, scheduler, neighbourhood, budget: new ByteBudget(IN_FLIGHT_BYTES) }
+  const context = {
+    ...options,
+    scheduler,
+    neighbourhood,
+    budget: new ByteBudget(IN_FLIGHT_BYTES),
+    buffers: createChunkBuffers(),
+  }
 
   const startDownload = (stored: StoredBlob, kind: ContentKind, trustHeld: boolean): Download => {
     const { digest } = stored

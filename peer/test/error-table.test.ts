@@ -22,7 +22,7 @@ test('every failure that a client can meet has a row, and every row a failure', 
     }
   }
   for (const code of NOT_IN_TABLE) assert.ok(named.delete(code), code)
-  assert.deepEqual(Object.keys(ERROR_TABLE).sort(), [...named].sort())
+  assert.deepEqual(Object.keys(ERROR_TABLE).toSorted(), [...named].toSorted())
 })
 
 function bodyOf(answer: ReturnType<typeof answerTo>): unknown {

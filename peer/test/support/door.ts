@@ -16,8 +16,8 @@ export const lonelyFacts: Facts = {
   publish: () => {},
 }
 
-/** Facts of several peers in one cluster. */
-export function clusterFacts(): Facts {
+/** Facts of several peers in one cluster; `expire` lets all of them grow old. */
+export function clusterFacts(): Facts & { readonly expire: () => void } {
   const fresh = new Map<string, { readonly value: string; readonly until: number }>()
   const last = new Map<string, string>()
   const running = new Map<string, Promise<string | undefined>>()
@@ -41,6 +41,7 @@ export function clusterFacts(): Facts {
       running.set(key, attempt)
       return attempt
     },
+    expire: () => fresh.clear(),
     lastKnown: async key => last.get(key),
     publish: facts => {
       for (const [key, finding] of facts) tell(key, finding)

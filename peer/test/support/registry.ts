@@ -15,6 +15,8 @@ export interface TestRegistry {
   stop(): Promise<void>
   /** Starts it again on the same port with the same data. */
   start(): Promise<void>
+  /** Replaces the password file; the registry reads it again by itself. */
+  setPasswords(htpasswd: string): Promise<void>
   /** Ends it and removes its data. */
   remove(): Promise<void>
 }
@@ -65,6 +67,7 @@ export async function startRegistry(options: { readonly htpasswd?: string } = {}
     host: `127.0.0.1:${port}`,
     start,
     stop,
+    setPasswords: htpasswd => writeFile(passwords, htpasswd),
     remove: async () => {
       await stop()
       await rm(dir, { recursive: true, force: true })

@@ -21,17 +21,17 @@ export const MAX_MANIFEST_BYTES = 4 * 1024 * 1024
 export const MAX_DESCRIPTORS = 16_384
 
 /** What a descriptor is for. */
-export type DescriptorKind = 'config' | 'layer' | 'manifest'
+type DescriptorKind = 'config' | 'layer' | 'manifest'
 
 /** The platform that an index names for a manifest (OCI image-spec, image-index.md). */
-export interface Platform {
+interface Platform {
   readonly os: string
   readonly architecture: string
   readonly variant?: string
 }
 
 /** A reference to content, as found in a manifest (OCI image-spec, descriptor.md). */
-export interface Descriptor {
+interface Descriptor {
   readonly digest: Digest
   /** Bytes. */
   readonly size: number

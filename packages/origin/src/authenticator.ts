@@ -3,7 +3,12 @@ import { type Clock, createSingleFlight } from '@darter/runtime'
 import { LRUCache } from 'lru-cache'
 import { collect } from './body.ts'
 import { basicAuthorization, type Credentials, type CredentialSource } from './credentials.ts'
-import { OriginCredentialsError, OriginProtocolError, OriginStatusError } from './errors.ts'
+import {
+  OriginCredentialsError,
+  OriginProtocolError,
+  OriginRedirectError,
+  OriginStatusError,
+} from './errors.ts'
 import { refused, type Transport } from './transport.ts'
 
 /** Where warnings go. */
@@ -193,6 +198,7 @@ function isRefusal(error: unknown): error is Error {
   return (
     error instanceof OriginCredentialsError ||
     error instanceof OriginProtocolError ||
+    error instanceof OriginRedirectError ||
     (error instanceof OriginStatusError && error.status < 500 && error.status !== 429)
   )
 }

@@ -11,7 +11,7 @@ const NAME_AND_REST = /^(.+?)\/(?:manifests|blobs|tags|referrers)(?:\/|$)/
 export function createForwarder(options: {
   readonly upstream: URL
   readonly client: UpstreamClient
-  /** How long the upstream may take to answer, in ms: it may have a large upload to check. */
+  /** How long the upstream may take to answer a write, in ms: it may have a large upload to check. */
   readonly patienceMs: number
 }): (request: ForwardRequest) => Promise<ForwardResponse> {
   const { upstream, client, patienceMs } = options
@@ -22,7 +22,15 @@ export function createForwarder(options: {
     const scope = scopeOf(method, path)
     const headers = endToEnd(request.headers)
     headers['via'] = client.via(textOf(headers['via']))
-    const hop = { method, url: client.urlOf(path), kind: 'forward' as const, headers, patienceMs, signal }
+    const reads = method === 'GET' || method === 'HEAD'
+    const hop = {
+      method,
+      url: client.urlOf(path),
+      kind: 'forward' as const,
+      headers,
+      ...(!reads && { patienceMs }),
+      signal,
+    }
     if (!request.body) return passBack(await client.send(hop, scope, true))
 
     // A streamed body cannot be sent twice, so that a challenge is asked for beforehand.

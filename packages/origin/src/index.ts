@@ -1,8 +1,6 @@
-export type { WarningLog } from './authenticator.ts'
 export * from './contract.ts'
 export * from './credentials.ts'
 export * from './docker-config.ts'
 export * from './errors.ts'
 export * from './layout.ts'
 export * from './registry.ts'
-export type { RequestKind, RequestRecord } from './transport.ts'

@@ -31,15 +31,15 @@ import {
 } from './transport.ts'
 import { createUpstreamClient, type UpstreamRead } from './upstream-client.ts'
 
-/** Bounds on what a registry origin does; see {@link DEFAULT_REGISTRY_LIMITS}. */
-export interface RegistryLimits
+/** Bounds on what a registry origin does; the defaults are in {@link DEFAULT_LIMITS}. */
+interface RegistryLimits
   extends TransportLimits,
     Pick<RetryOptions, 'attempts' | 'backoffBaseMs' | 'backoffMaxMs' | 'retryAfterMaxMs'> {
-  /** How long a forwarded request may wait for its answer, in ms: a registry checks a large upload before it does. */
+  /** How long a forwarded write may wait for its answer, in ms: a registry checks a large upload before it does. */
   readonly forwardTimeoutMs: number
 }
 
-export const DEFAULT_REGISTRY_LIMITS: RegistryLimits = {
+const DEFAULT_LIMITS: RegistryLimits = {
   connections: 32,
   queueTimeoutMs: 30_000,
   connectTimeoutMs: 5000,
@@ -88,7 +88,7 @@ type ManifestRequest = OriginRequest & { readonly accept: readonly string[] }
 export function createRegistryOrigin(options: RegistryOriginOptions): Origin {
   const { name, clock = systemClock, random = systemRandom, sleep = delay } = options
   const upstream = upstreamUrl(options.url)
-  const limits: RegistryLimits = { ...DEFAULT_REGISTRY_LIMITS, ...options.limits }
+  const limits: RegistryLimits = { ...DEFAULT_LIMITS, ...options.limits }
   const transport = createTransport({
     name,
     upstream,

@@ -142,7 +142,8 @@ export function createTransport(options: TransportOptions): Transport {
       const answer = await abortable(requested, gone)
       status = answer.statusCode
       const headers = definedHeaders(answer.headers)
-      const announced = method === 'HEAD' ? 0 : contentLength(headers)
+      const bodiless = method === 'HEAD' || status === 204 || status === 304
+      const announced = bodiless ? 0 : contentLength(headers)
       let body: WatchedBody | undefined
       const watch = (length = announced): WatchedBody => {
         body ??= watchBody(answer.body, {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import type { ForwardRequest } from '@darter/origin'
+import { type ForwardRequest, OriginTimeoutError } from '@darter/origin'
+import { delay } from '@darter/runtime'
 import { readAll, requestFor } from './conformance.ts'
 import { serve } from './http-server.ts'
 import { openOrigin } from './registry-origin.ts'
@@ -218,4 +219,27 @@ test('paths that lead out of /v2/ reach nobody', async () => {
     await readAll(answer.body)
   }
   for (const { url } of server.requests) assert.ok(url?.startsWith('/v2/'), url)
+})
+
+test('an answer that has a length but no body by its nature is whole', async () => {
+  await using server = await serve((_, response) => {
+    response.writeHead(304, { 'content-length': 10, etag: '"x"' }).end()
+  })
+  await using origin = openOrigin(server.url)
+  for (const method of ['GET', 'HEAD']) {
+    const answer = await origin.forward(ask({ method, path: 'a/manifests/v1' }))
+    assert.equal(answer.headers['content-length'], '10')
+    assert.equal((await readAll(answer.body)).byteLength, 0)
+  }
+})
+
+test('a read that is not answered is given up soon, a write has time', async () => {
+  await using server = await serve(async (message, response) => {
+    if (message.method !== 'PUT') return
+    await delay(700, signal)
+    response.writeHead(201).end()
+  })
+  await using origin = openOrigin(server.url, { limits: { headersTimeoutMs: 300, queueTimeoutMs: 400 } })
+  await assert.rejects(origin.forward(ask({ path: 'a/tags/list' })), OriginTimeoutError)
+  assert.equal((await origin.forward(ask({ method: 'PUT', path: 'a/manifests/v1' }))).status, 201)
 })

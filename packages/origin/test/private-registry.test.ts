@@ -15,7 +15,7 @@ test('a private docker-registry is pushed to and read with configured credential
 }, async () => {
   await using registry = await startDockerRegistry(HTPASSWD)
   await using trusted = openOrigin(registry.url, { credentials: async () => CREDENTIALS })
-  await using stranger = openOrigin(registry.url, { limits })
+  await using stranger = openOrigin(registry.url)
   const blob = contentOf(randomBytes(300_000, 9), 'application/octet-stream')
   const request = requestFor('private/app')
   const { signal } = request

@@ -221,6 +221,12 @@ test('credentials that do not work leave the 401 as it is, and a warning without
       warns: /token server/,
     },
     {
+      name: 'a realm too far inside',
+      credentials: async () => PASSWORD,
+      realm: 'http://169.254.169.254/',
+      warns: /further inside/,
+    },
+    {
       name: 'a realm of another kind',
       credentials: async () => PASSWORD,
       realm: 'file:///x',

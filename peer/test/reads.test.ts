@@ -1,0 +1,175 @@
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import { createLogger, createMetrics, seededRandom, systemClock } from '@darter/runtime'
+import { type ChunkStore, createMemoryStore } from '@darter/store'
+import { MIN_CHUNK_BYTES } from '@darter/swarm'
+import fc from 'fast-check'
+import { createAloneExchange } from '../src/alone.ts'
+import type { SpanChoice } from '../src/download/contract.ts'
+import { createFacts } from '../src/download/facts.ts'
+import { createDownloadMetrics } from '../src/download/metrics.ts'
+import { createReads, type Reads } from '../src/download/reads.ts'
+import { type Deed, type ScriptedOrigin, scriptedOrigin } from './support/origin.ts'
+
+const log = createLogger({ level: 'silent', name: 'test' })
+
+function randomBytes(length: number, seed: number): Uint8Array {
+  const random = seededRandom(seed)
+  return Uint8Array.from({ length }, () => Math.floor(random() * 256))
+}
+
+const BLOB = randomBytes(MIN_CHUNK_BYTES * 5 + 1234, 1)
+
+interface Bench extends AsyncDisposable {
+  readonly reads: Reads
+  readonly store: ChunkStore
+  read(options?: { span?: SpanChoice; size?: number }): Promise<Uint8Array>
+}
+
+async function bench(source: ScriptedOrigin, quotaBytes = 1e9): Promise<Bench> {
+  const store = createMemoryStore({ quotaBytes, clock: systemClock })
+  const reads = createReads({
+    store,
+    exchange: createAloneExchange(),
+    facts: createFacts({ scheduler: undefined, share: false }),
+    clock: systemClock,
+    random: seededRandom(7),
+    log,
+    metrics: createDownloadMetrics(createMetrics({ prefix: 'test_' })),
+  })
+  await reads.start()
+  const upstream = {
+    name: 'scripted',
+    hosts: [],
+    origin: source.origin,
+    isPublic: true,
+    hasCredentials: false,
+  }
+  return {
+    reads,
+    store,
+    read: async ({ span, size } = {}) => {
+      const read = await reads.open({
+        upstream,
+        repository: 'a/b',
+        digest: source.digest,
+        signal: AbortSignal.timeout(20_000),
+        size,
+        span,
+      })
+      assert.ok(!('unsatisfiable' in read))
+      const parts: Uint8Array[] = []
+      for await (const piece of read.body) parts.push(Uint8Array.from(piece))
+      return Buffer.concat(parts)
+    },
+    [Symbol.asyncDispose]: async () => {
+      await reads.stop(AbortSignal.timeout(1000))
+      await store.close()
+    },
+  }
+}
+
+const deed: fc.Arbitrary<Deed> = fc.oneof(
+  fc.constant<Deed>({ kind: 'serve' }),
+  fc.constant<Deed>({ kind: 'unreachable' }),
+  fc.constantFrom<Deed>({ kind: 'status', status: 503 }, { kind: 'status', status: 500 }),
+  fc.nat(BLOB.length).map((after): Deed => ({ kind: 'break', after })),
+  fc.nat(BLOB.length - 1).map((at): Deed => ({ kind: 'wrong', at })),
+  fc.constant<Deed>({ kind: 'ignore-range' }),
+)
+
+describe('reading a blob', () => {
+  it('reads it from the origin once for all callers, and from the store afterwards', async () => {
+    const source = scriptedOrigin(BLOB, [])
+    await using at = await bench(source)
+    const both = await Promise.all([at.read(), at.read({ size: BLOB.length })])
+    for (const got of both) assert.ok(Buffer.from(BLOB).equals(got))
+    assert.ok(Buffer.from(BLOB).equals(await at.read()))
+    assert.equal(source.sent(), BLOB.length)
+    assert.ok(at.reads.isHeld(source.digest))
+  })
+
+  it('never ends well with wrong bytes, whatever the origin does', async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(deed, { maxLength: 6 }), async deeds => {
+        const source = scriptedOrigin(BLOB, deeds)
+        await using at = await bench(source)
+        let got: Uint8Array
+        try {
+          got = await at.read()
+        } catch {
+          return
+        }
+        assert.ok(Buffer.from(BLOB).equals(got))
+      }),
+      { numRuns: 25, seed: 11 },
+    )
+  })
+
+  it('heals what breaks off inside a response', async () => {
+    const source = scriptedOrigin(BLOB, [
+      { kind: 'break', after: 100_000 },
+      { kind: 'status', status: 503 },
+      { kind: 'unreachable' },
+    ])
+    await using at = await bench(source)
+    assert.ok(Buffer.from(BLOB).equals(await at.read()))
+  })
+
+  it('reads an origin that ignores ranges', async () => {
+    const source = scriptedOrigin(
+      BLOB,
+      Array.from({ length: 40 }, (): Deed => ({ kind: 'ignore-range' })),
+    )
+    await using at = await bench(source)
+    assert.ok(Buffer.from(BLOB).equals(await at.read()))
+  })
+
+  it('passes the origin’s own refusal on', async () => {
+    const source = scriptedOrigin(
+      BLOB,
+      Array.from({ length: 40 }, (): Deed => ({ kind: 'status', status: 404 })),
+    )
+    await using at = await bench(source)
+    await assert.rejects(at.read(), { code: 'ORIGIN_STATUS', status: 404 })
+  })
+
+  it('serves a range of a blob that nobody has yet', async () => {
+    const source = scriptedOrigin(BLOB, [])
+    await using at = await bench(source)
+    const from = MIN_CHUNK_BYTES + 17
+    const to = MIN_CHUNK_BYTES * 3 + 5
+    assert.ok(Buffer.from(BLOB.subarray(from, to)).equals(await at.read({ span: () => ({ from, to }) })))
+  })
+
+  it('streams through without keeping when there is no room', async () => {
+    const source = scriptedOrigin(BLOB, [])
+    await using at = await bench(source, MIN_CHUNK_BYTES * 2)
+    assert.ok(Buffer.from(BLOB).equals(await at.read()))
+    assert.ok(!at.reads.isHeld(source.digest))
+  })
+
+  it('refuses content that does not have its digest', async () => {
+    for (const [blob, code] of [
+      [BLOB, 'WRONG_BYTES_SENT'],
+      [BLOB.subarray(0, 5000), 'ORIGIN_CORRUPT'],
+    ] as const) {
+      const wrong = Uint8Array.from(blob)
+      wrong[0]! ^= 1
+      const source = { ...scriptedOrigin(wrong, []), digest: scriptedOrigin(blob, []).digest }
+      await using at = await bench(source)
+      await assert.rejects(at.read(), { code })
+      assert.ok(!at.reads.isHeld(source.digest))
+    }
+  })
+
+  it('fetches a chunk again that the store lost', async () => {
+    const source = scriptedOrigin(BLOB, [])
+    await using at = await bench(source)
+    await at.read()
+    const stored = await at.store.find(source.digest)
+    await stored?.dropChunk(2)
+    stored?.release()
+    assert.ok(Buffer.from(BLOB).equals(await at.read()))
+  })
+})

@@ -105,10 +105,12 @@ function isOneOf<T extends HandshakeMessage['type']>(
   return types.some(type => type === message.type)
 }
 
-function prove(clusterKey: KeyObject, transcript: Transcript): Uint8Array {
+/** A proof of the cluster key. */
+export function prove(clusterKey: KeyObject, transcript: Transcript): Uint8Array {
   return createHmac('sha256', clusterKey).update(admissionTranscript(transcript)).digest()
 }
 
-function isProof(clusterKey: KeyObject, transcript: Transcript, proof: Uint8Array): boolean {
+/** Whether `proof`, of the right length, is one; in constant time. */
+export function isProof(clusterKey: KeyObject, transcript: Transcript, proof: Uint8Array): boolean {
   return timingSafeEqual(prove(clusterKey, transcript), proof)
 }

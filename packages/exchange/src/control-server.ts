@@ -17,7 +17,8 @@ import { createEvent } from './events.ts'
 import { createHeartbeat } from './heartbeat.ts'
 import type { ExchangeHooks } from './hooks.ts'
 import type { Identity } from './identity.ts'
-import { addressesOf, createNode, HANDSHAKE_MS } from './node.ts'
+import { addressesOf, createNode } from './node.ts'
+import { HANDSHAKE_MS } from './times.ts'
 
 /** What a {@link ControlServer} is made of. */
 export interface ControlServerOptions {
@@ -39,11 +40,21 @@ export interface ControlServerOptions {
 
 /** The scheduler's door: admits peers that prove the cluster key, and carries the messages between them and the scheduler. */
 export function createControlServer(options: ControlServerOptions): ControlServer {
-  const { identity, clusterKey, host, port, announce = [], deadMs = 5000, maxPeers = 10_000, log } = options
+  const {
+    identity,
+    clusterKey,
+    host,
+    port,
+    announce = [],
+    deadMs = 5000,
+    maxPeers = 10_000,
+    log,
+    hooks = {},
+  } = options
   const admitted = createEvent<[AdmittedPeer]>('peer', log)
   const peers = new Map<string, AdmittedPeer>()
   const refuse = (error: AdmissionError, connection: Connection) => {
-    options.hooks?.onRefused?.('control', error.reason)
+    hooks.onRefused?.('control', error.reason)
     log.warn(
       { from: connection.remoteAddr.toString(), reason: error.reason, detail: error.message },
       'control stream refused',
@@ -144,6 +155,9 @@ export function createControlServer(options: ControlServerOptions): ControlServe
 
   const node = createNode({
     identity,
+    clusterKey,
+    log,
+    hooks,
     host,
     port,
     announce,

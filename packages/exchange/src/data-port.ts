@@ -11,7 +11,7 @@ import type { Logger } from '@darter/runtime'
 import { LIMITS } from '@darter/wire'
 import { asError, ListenError, type RefusalReason } from './errors.ts'
 import type { ExchangeHooks } from './hooks.ts'
-import { HANDSHAKE_MS } from './node.ts'
+import { HANDSHAKE_MS } from './times.ts'
 
 /** TLS 1.3 with a pre-shared key and ephemeral Diffie-Hellman (RFC 8446, section 2.2): no certificates. */
 const TLS = { ciphers: 'TLS_AES_128_GCM_SHA256', minVersion: 'TLSv1.3' } as const

@@ -118,3 +118,10 @@ export class LinkProtocolError extends DarterError {
 export function asError(thrown: unknown): Error {
   return thrown instanceof Error ? thrown : new Error(String(thrown))
 }
+
+/** Why something failed: of several attempts that failed, the one that got furthest. */
+export function reasonOf(thrown: unknown): string {
+  const attempts: unknown[] = thrown instanceof AggregateError ? thrown.errors : [thrown]
+  const refused = attempts.find(error => error instanceof AdmissionError)
+  return asError(refused ?? attempts[0] ?? thrown).message
+}

@@ -13,15 +13,16 @@ import { admitAsDialer, admitAsListener, say } from './admission.ts'
 import { createChannel } from './channel.ts'
 import type { ChunkSource, Exchange, Link } from './contract.ts'
 import { createDataPort, type DataSocket, openDataSocket } from './data-port.ts'
-import { AdmissionError, asError, DialError, LinkClosedError } from './errors.ts'
+import { AdmissionError, asError, DialError, LinkClosedError, reasonOf } from './errors.ts'
 import { createEvent } from './events.ts'
 import type { ExchangeHooks } from './hooks.ts'
 import type { Identity } from './identity.ts'
 import { createLink, type DrivenLink, type LinkTimes } from './link.ts'
-import { addressesOf, createNode, HANDSHAKE_MS, hostOf } from './node.ts'
+import { addressesOf, createNode, hostOf } from './node.ts'
 import { createSchedulerLink } from './scheduler-link.ts'
 import { createSlots } from './slots.ts'
 import { createPieceBuffers } from './uploads.ts'
+import { HANDSHAKE_MS } from './times.ts'
 
 /** What an {@link Exchange} is made of. */
 export interface ExchangeOptions {
@@ -250,7 +251,7 @@ export function createExchange(options: ExchangeOptions): Exchange {
     } catch (error) {
       if (signal.aborted) throw signal.reason
       const failure =
-        error instanceof DialError ? error : new DialError(peer.id, asError(error).message, { cause: error })
+        error instanceof DialError ? error : new DialError(peer.id, reasonOf(error), { cause: error })
       if (failures.size >= MAX_FAILURES) failures.clear()
       failures.set(peer.id, { until: clock.now() + limits.redialMs, error: failure })
       throw failure
@@ -263,6 +264,9 @@ export function createExchange(options: ExchangeOptions): Exchange {
 
   const node = createNode({
     identity,
+    clusterKey,
+    log,
+    hooks,
     host,
     port: options.port,
     announce,

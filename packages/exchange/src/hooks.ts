@@ -6,6 +6,6 @@ export interface ExchangeHooks {
   readonly onBytes?: (direction: 'received' | 'sent', bytes: number, peerId: string) => void
   /** How many links are open now. */
   readonly onLinks?: (open: number) => void
-  /** Someone was turned away at the control stream, the link stream or the data port. */
-  readonly onRefused?: (door: 'control' | 'link' | 'data', reason: RefusalReason) => void
+  /** Someone was turned away: before libp2p (`gate`), at the control stream, the link stream or the data port. */
+  readonly onRefused?: (door: 'gate' | 'control' | 'link' | 'data', reason: RefusalReason) => void
 }

@@ -1,18 +1,21 @@
+import type { KeyObject } from 'node:crypto'
 import { isIP } from 'node:net'
 import { setTimeout as wait } from 'node:timers/promises'
 import { noise } from '@chainsafe/libp2p-noise'
 import { yamux } from '@chainsafe/libp2p-yamux'
+import type { Logger } from '@darter/runtime'
 import { LIMITS } from '@darter/wire'
 import type { Connection, Libp2p, StreamHandler } from '@libp2p/interface'
 import { peerIdFromPrivateKey } from '@libp2p/peer-id'
 import { tcp } from '@libp2p/tcp'
 import { type Multiaddr, multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p } from 'libp2p'
-import { InvalidAddressError, ListenError } from './errors.ts'
+import { InvalidAddressError, ListenError, type RefusalReason } from './errors.ts'
+import { createGate } from './gate.ts'
+import type { ExchangeHooks } from './hooks.ts'
 import type { Identity } from './identity.ts'
+import { HANDSHAKE_MS } from './times.ts'
 
-/** How long a handshake may take, from the first byte to admission, in ms. */
-export const HANDSHAKE_MS = 5000
 /** How long dialling one address may take before the next one is tried, in ms. */
 const ADDRESS_DIAL_MS = 2000
 /** Connections that may be between TCP and Noise at the same moment. */
@@ -21,7 +24,7 @@ const READ_BUFFER_BYTES = 4 * 1024 * 1024
 /** How long closing in order may take before everything is cut, in ms. */
 const STOP_MS = 800
 
-/** A libp2p node: TCP, Noise and yamux, and nothing that talks on its own. */
+/** A libp2p node: TCP behind a gate, Noise and yamux, and nothing that talks on its own. */
 export interface Node {
   readonly peerId: string
   /** Multiaddrs ending in `/p2p/<id>`, at most {@link LIMITS.addresses}. Empty before start. */
@@ -39,6 +42,8 @@ export interface Node {
 /** The options that every node takes. */
 export interface NodeOptions {
   readonly identity: Identity
+  /** Whoever does not know it gets no further than the {@link createGate}. */
+  readonly clusterKey: KeyObject
   /** IP address that the port is bound to. */
   readonly host: string
   /** TCP port; 0: any free one. */
@@ -49,6 +54,8 @@ export interface NodeOptions {
   readonly maxConnections: number
   /** Handlers by protocol. They must not throw. */
   readonly protocols: Readonly<Record<string, StreamHandler>>
+  readonly log: Logger
+  readonly hooks: ExchangeHooks
 }
 
 /**
@@ -56,12 +63,16 @@ export interface NodeOptions {
  * @throws {InvalidAddressError} when the host is not an IP address.
  */
 export function createNode(options: NodeOptions): Node {
-  const { identity, host, port, announce, maxConnections, protocols } = options
+  const { identity, clusterKey, host, port, announce, maxConnections, protocols, log, hooks } = options
   const peerId = peerIdFromPrivateKey(identity).toString()
   const listen = `${hostPart(host, false)}/tcp/${port}`
   const pending = new Map<Connection, NodeJS.Timeout>()
   let libp2p: Libp2p | undefined
 
+  const onRefused = (reason: RefusalReason, silent: boolean, from: string) => {
+    hooks.onRefused?.('gate', reason)
+    log[silent ? 'debug' : 'warn']({ from, reason }, 'connection refused')
+  }
   const onOpen = ({ detail: connection }: CustomEvent<Connection>) => {
     if (connection.direction === 'outbound') return
     const cut = () => connection.abort(new Error('not admitted in time'))
@@ -87,6 +98,7 @@ export function createNode(options: NodeOptions): Node {
         privateKey: identity,
         addresses: { listen: [listen] },
         transports: [tcp({ listenOpts: { noDelay: true }, dialOpts: { noDelay: true } })],
+        connectionProtector: () => createGate({ clusterKey, onRefused }),
         connectionEncrypters: [noise()],
         streamMuxers: [
           yamux({

@@ -13,10 +13,11 @@ import { pipe } from 'it-pipe'
 import { admitAsDialer } from './admission.ts'
 import { type Channel, createChannel, encodeOrLog } from './channel.ts'
 import type { SchedulerLink } from './contract.ts'
-import { AdmissionError, asError, InvalidAddressError } from './errors.ts'
+import { AdmissionError, asError, InvalidAddressError, reasonOf } from './errors.ts'
 import { createEvent } from './events.ts'
 import { createHeartbeat } from './heartbeat.ts'
-import { HANDSHAKE_MS, type Node, peerOf } from './node.ts'
+import { type Node, peerOf } from './node.ts'
+import { HANDSHAKE_MS } from './times.ts'
 
 /** Bounds of the wait before another attempt, in ms. */
 const BACKOFF = { baseMs: 200, maxMs: 5000 }
@@ -144,7 +145,7 @@ export function createSchedulerLink(options: {
           await session(target, signal)
         } catch (error) {
           if (signal.aborted) return
-          const detail = asError(error).message
+          const detail = reasonOf(error)
           // The same failure again and again is said once.
           const level = detail === told ? 'debug' : 'warn'
           told = detail

@@ -1,8 +1,8 @@
 import { encode } from 'cborg'
 
 /**
- * Admission, the first four messages of every control and link stream. Both sides prove that they know the cluster key
- * before either says anything of itself:
+ * Admission, the first four messages of every control and link stream. Both sides prove that they know the cluster key,
+ * now together with the peer ids that Noise has established, before either says anything of itself:
  *
  * dialer `hello`, listener `challenge` (with its proof), dialer `proof`, listener `welcome` (control) or `offer`,
  * `yield` or `full` (link).
@@ -34,6 +34,12 @@ export interface Announcement {
   readonly zone: string
 }
 
+/**
+ * What both sides of a TCP connection prove before libp2p reads from it, in three messages of fixed length without
+ * framing: the dialer's nonce; the listener's nonce and proof; the dialer's proof. The {@link Transcript} has empty peer
+ * ids, as no one has shown theirs yet.
+ */
+export const GATE_PROTOCOL = '/darter/gate/1'
 /** The protocol of a stream that carries control messages. */
 export const CONTROL_PROTOCOL = '/darter/control/1'
 /** The protocol of a stream on which two neighbours agree on a data link. */
@@ -44,7 +50,7 @@ export interface Transcript {
   readonly protocol: string
   /** Whose proof it is, so that one side's proof is useless to the other. */
   readonly role: 'dialer' | 'listener'
-  /** Peer ids, as the Noise handshake established them. */
+  /** Peer ids, as the Noise handshake established them; empty before it. */
   readonly dialer: string
   readonly listener: string
   readonly dialerNonce: Uint8Array

@@ -8,6 +8,8 @@ export const LIMITS = {
   handshakeBytes: 4 * KIB,
   /** A nonce of the handshake, in bytes. */
   nonceBytes: 32,
+  /** A proof of the cluster key, in bytes: an HMAC-SHA256. */
+  proofBytes: 32,
   /** The key of one data link, in bytes. */
   pskBytes: 32,
   /** A piece of a chunk's body on a link, in bytes. */

@@ -131,11 +131,11 @@ export const handshakeMessage: z.ZodType<HandshakeMessage> = z.discriminatedUnio
   z.strictObject({
     type: z.literal('challenge'),
     nonce: fixedBytes(LIMITS.nonceBytes),
-    proof: fixedBytes(HASH_BYTES),
+    proof: fixedBytes(LIMITS.proofBytes),
   }),
   z.strictObject({
     type: z.literal('proof'),
-    proof: fixedBytes(HASH_BYTES),
+    proof: fixedBytes(LIMITS.proofBytes),
     announce: z.strictObject({ addresses, zone }).exactOptional(),
   }),
   z.strictObject({ type: z.literal('welcome') }),

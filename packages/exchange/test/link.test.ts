@@ -1,0 +1,567 @@
+import assert from 'node:assert/strict'
+import { createHash, randomBytes } from 'node:crypto'
+import { connect } from 'node:net'
+import { describe, it, type TestContext } from 'node:test'
+import {
+  ChunkRefusedError,
+  type ChunkSource,
+  DialError,
+  type Exchange,
+  type ExchangeLimits,
+  type Link,
+  LinkClosedError,
+  LinkProtocolError,
+  LinkStalledError,
+} from '@darter/exchange'
+import { type Clock, systemClock } from '@darter/runtime'
+import { FRAME, frame, HEADER_BYTES, type LinkMessage, writeFrameHeader } from '@darter/wire'
+import { openDataSocket } from '../src/data-port.ts'
+import {
+  addressOf,
+  askForOffer,
+  BLOB,
+  connectByHand,
+  type HandMadePeer,
+  MIB,
+  newClusterKey,
+  newIdentity,
+  piece,
+  request,
+  served,
+  soon,
+  startExchange,
+  startNode,
+} from './support.ts'
+
+const nextLink = (exchange: Exchange) =>
+  new Promise<Link>(resolve => {
+    const off = exchange.onLink(link => {
+      off()
+      resolve(link)
+    })
+  })
+const closeOf = (link: Link) => new Promise<Error | undefined>(resolve => link.onClose(resolve))
+const sha256 = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex')
+const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString('hex')
+
+/** Two exchanges and the ends of one link between them. */
+async function pair(
+  t: TestContext,
+  options: {
+    readonly sourceA?: ChunkSource
+    readonly sourceB?: ChunkSource
+    readonly limits?: Partial<ExchangeLimits>
+  } = {},
+) {
+  const clusterKey = newClusterKey()
+  const limits = options.limits ?? {}
+  const a = await startExchange(t, { clusterKey, limits, source: options.sourceA ?? (async () => 'missing') })
+  const b = await startExchange(t, { clusterKey, limits, source: options.sourceB ?? (async () => 'missing') })
+  const accepted = nextLink(b)
+  const linkA = await a.link(addressOf(b), { signal: soon() })
+  return { a, b, linkA, linkB: await accepted, clusterKey }
+}
+
+/** An exchange and its end of a link to a hand-made peer. */
+async function withHandMade(
+  t: TestContext,
+  options: { readonly source?: ChunkSource; readonly limits?: Partial<ExchangeLimits> } = {},
+): Promise<{ exchange: Exchange; link: Link; hand: HandMadePeer }> {
+  const clusterKey = newClusterKey()
+  const exchange = await startExchange(t, { clusterKey, ...options })
+  const accepted = nextLink(exchange)
+  const hand = await connectByHand(t, exchange, clusterKey)
+  const link = await accepted
+  assert.equal(link.peerId, hand.peerId)
+  return { exchange, link, hand }
+}
+
+describe('link', () => {
+  it('brings chunks with their hashes, both ways at once, pipelined', async t => {
+    const chunks = Array.from({ length: 13 }, (_, i) => randomBytes(i === 12 ? 12_345 : 4 * MIB))
+    const source: ChunkSource = async (_blob, chunk) => {
+      const bytes = chunks[chunk]
+      return bytes === undefined ? 'missing' : served(bytes)
+    }
+    const { linkA, linkB } = await pair(t, { sourceA: source, sourceB: source })
+    const fetchAll = async (link: Link) => {
+      const fetched = await Promise.all(
+        chunks.map((bytes, chunk) => link.fetch(BLOB, chunk, bytes.length, { signal: soon() })),
+      )
+      for (const [i, { bytes, hash, release }] of fetched.entries()) {
+        const expected = chunks[i]
+        assert.ok(expected?.equals(bytes))
+        assert.equal(hex(hash), sha256(bytes))
+        release()
+        release()
+      }
+    }
+    await Promise.all([fetchAll(linkA), fetchAll(linkB)])
+    // Again, now into memory that was used before.
+    await Promise.all([fetchAll(linkA), fetchAll(linkB)])
+  })
+
+  it('is one per pair, however many ask, and from whichever side', async t => {
+    const clusterKey = newClusterKey()
+    for (let round = 0; round < 10; round++) {
+      const a = await startExchange(t, { clusterKey })
+      const b = await startExchange(t, { clusterKey })
+      const made: Link[] = []
+      a.onLink(link => made.push(link))
+      const other = nextLink(b)
+      const links = await Promise.all([
+        a.link(addressOf(b), { signal: soon() }),
+        a.link(addressOf(b), { signal: soon() }),
+        b.link(addressOf(a), { signal: soon() }),
+        b.link(addressOf(a), { signal: soon() }),
+      ])
+      assert.equal(links[0], links[1])
+      assert.equal(links[2], links[3])
+      const heard = new Promise<LinkMessage>(resolve => links[2]?.onMessage(resolve))
+      links[0]?.send({ type: 'leave', blob: BLOB })
+      assert.deepEqual(await heard, { type: 'leave', blob: BLOB })
+      assert.equal(await other, links[2])
+      assert.deepEqual(made, [links[0]])
+      await Promise.all([a.stop(), b.stop()])
+    }
+  })
+
+  it('says why a chunk is not served', async t => {
+    const { linkA } = await pair(t, {
+      sourceB: async (_blob, chunk) => {
+        if (chunk === 0) return 'missing'
+        if (chunk === 1) return 'busy'
+        if (chunk === 2) throw new Error('bad disk')
+        return served(new Uint8Array(MIB), {
+          read: async (offset, target) => {
+            if (offset > 0) throw new Error('bad sector')
+            return target.length
+          },
+        })
+      },
+    })
+    const reasons = await Promise.all(
+      [0, 1, 2, 3].map(chunk =>
+        linkA.fetch(BLOB, chunk, MIB, { signal: soon() }).catch((error: unknown) => {
+          assert.ok(error instanceof ChunkRefusedError)
+          return error.reason
+        }),
+      ),
+    )
+    assert.deepEqual(reasons, ['missing', 'busy', 'failed', 'failed'])
+  })
+
+  it('cancels a request on the other side, and goes on', async t => {
+    const released = Promise.withResolvers<number>()
+    const started = Promise.withResolvers<void>()
+    const go = Promise.withResolvers<void>()
+    let reads = 0
+    const { linkA, linkB } = await pair(t, {
+      sourceB: async (_blob, chunk) =>
+        chunk > 0
+          ? served(randomBytes(100))
+          : served(new Uint8Array(4 * MIB), {
+              read: async (_offset, target) => {
+                if (++reads === 3) {
+                  started.resolve()
+                  await go.promise
+                }
+                return target.length
+              },
+              release: () => released.resolve(reads),
+            }),
+    })
+    const abort = new AbortController()
+    const doomed = linkA.fetch(BLOB, 0, 4 * MIB, { signal: abort.signal })
+    const queued = linkA.fetch(BLOB, 1, 100, { signal: abort.signal })
+    const good = linkA.fetch(BLOB, 2, 100, { signal: soon() })
+    await started.promise
+    const why = new Error('no longer wanted')
+    abort.abort(why)
+    await assert.rejects(doomed, why)
+    await assert.rejects(queued, why)
+    await assert.rejects(linkA.fetch(BLOB, 0, 1, { signal: AbortSignal.abort(why) }), why)
+    // It comes after the cancel, before the third read ends.
+    linkB.onMessage(() => go.resolve())
+    linkA.send({ type: 'leave', blob: BLOB })
+    assert.equal((await good).bytes.length, 100)
+    assert.equal(await released.promise, 3)
+  })
+
+  it('lets messages overtake a chunk', async t => {
+    const go = Promise.withResolvers<void>()
+    const { linkA, linkB } = await pair(t, {
+      sourceB: async () =>
+        served(new Uint8Array(4 * MIB), {
+          read: async (offset, target) => {
+            if (offset >= MIB) await go.promise
+            return target.length
+          },
+        }),
+    })
+    const heard = new Promise<LinkMessage>(resolve => linkA.onMessage(resolve))
+    const chunk = linkA.fetch(BLOB, 0, 4 * MIB, { signal: soon() })
+    const message = { type: 'have' as const, blob: BLOB, chunk: 1, hash: new Uint8Array(32) }
+    assert.equal(linkB.send(message), true)
+    assert.deepEqual(await heard, message)
+    go.resolve()
+    assert.equal((await chunk).bytes.length, 4 * MIB)
+  })
+
+  it('serves no more chunks at once than it may, and refuses the others as busy', async t => {
+    const clusterKey = newClusterKey()
+    const go = Promise.withResolvers<void>()
+    const started = Promise.withResolvers<void>()
+    const server = await startExchange(t, {
+      clusterKey,
+      limits: { maxUploads: 1, slotWaitMs: 100 },
+      source: async () =>
+        served(randomBytes(1000), {
+          read: async (_offset, target) => {
+            started.resolve()
+            await go.promise
+            return target.length
+          },
+        }),
+    })
+    const peers = await Promise.all([startExchange(t, { clusterKey }), startExchange(t, { clusterKey })])
+    const [first, second] = await Promise.all(
+      peers.map(peer => peer.link(addressOf(server), { signal: soon() })),
+    )
+    assert.ok(first !== undefined && second !== undefined)
+    const slow = first.fetch(BLOB, 0, 1000, { signal: soon() })
+    await started.promise
+    await assert.rejects(
+      second.fetch(BLOB, 0, 1000, { signal: soon() }),
+      (error: unknown) => error instanceof ChunkRefusedError && error.reason === 'busy',
+    )
+    go.resolve()
+    assert.equal((await slow).bytes.length, 1000)
+    assert.equal((await second.fetch(BLOB, 0, 1000, { signal: soon() })).bytes.length, 1000)
+  })
+
+  it('closes in order when no blob is of interest to either side', async t => {
+    const { linkA, linkB } = await pair(t, { limits: { idleMs: 200 } })
+    const interest = {
+      type: 'interest' as const,
+      blob: BLOB,
+      size: 0,
+      held: new Uint8Array(0),
+      hashes: new Uint8Array(0),
+    }
+    linkA.send(interest)
+    let leftAt = Number.POSITIVE_INFINITY
+    setTimeout(() => {
+      leftAt = performance.now()
+      linkA.send({ type: 'leave', blob: BLOB })
+    }, 600)
+    assert.deepEqual(await Promise.all([closeOf(linkA), closeOf(linkB)]), [undefined, undefined])
+    assert.ok(performance.now() - leftAt >= 150)
+    await assert.rejects(linkA.fetch(BLOB, 0, 1, { signal: soon() }), LinkClosedError)
+    assert.equal(linkA.send(interest), false)
+  })
+
+  it('gives way to a new one when the peer has come back', async t => {
+    const clusterKey = newClusterKey()
+    const identity = await newIdentity()
+    const b = await startExchange(t, { clusterKey })
+    const first = nextLink(b)
+    const before = await startExchange(t, { clusterKey, identity })
+    await before.link(addressOf(b), { signal: soon() })
+    const old = await first
+    const closed = closeOf(old)
+    // The same peer, which knows nothing of its earlier life.
+    const after = await startExchange(t, { clusterKey, identity })
+    const second = nextLink(b)
+    await after.link(addressOf(b), { signal: soon() })
+    assert.notEqual(await second, old)
+    assert.ok((await closed) instanceof LinkClosedError)
+    assert.equal(await b.link(addressOf(after), { signal: soon() }), await second)
+  })
+
+  it('fails what waits when it is closed, on either side', async t => {
+    const never = Promise.withResolvers<void>()
+    t.after(() => never.resolve())
+    const source: ChunkSource = async () =>
+      served(new Uint8Array(10), { read: () => never.promise.then(() => 10) })
+    const { linkA, linkB } = await pair(t, { sourceB: source, sourceA: source })
+    const here = linkA.fetch(BLOB, 0, 10, { signal: soon() })
+    const there = linkB.fetch(BLOB, 0, 10, { signal: soon() })
+    const reasons = Promise.all([closeOf(linkA), closeOf(linkB)])
+    linkA.close()
+    await assert.rejects(here, LinkClosedError)
+    await assert.rejects(there, LinkClosedError)
+    const [own, other] = await reasons
+    assert.equal(own, undefined)
+    assert.ok(other instanceof LinkClosedError)
+  })
+})
+
+describe('dialling', () => {
+  it('fails with the reason, and not again at once', async t => {
+    let now = 0
+    const clock: Clock = { ...systemClock, now: () => now }
+    const a = await startExchange(t, { clusterKey: newClusterKey(), clock })
+    const b = await startExchange(t, { clusterKey: newClusterKey() })
+    const peer = addressOf(b)
+    const failure = await a.link(peer, { signal: soon() }).catch((error: unknown) => error)
+    assert.ok(failure instanceof DialError)
+    assert.match(failure.message, /another cluster key/)
+    await assert.rejects(a.link(peer, { signal: soon() }), (error: unknown) => error === failure)
+    now = 2000
+    await assert.rejects(
+      a.link(peer, { signal: soon() }),
+      (error: unknown) => error instanceof DialError && error !== failure,
+    )
+  })
+
+  it('reports a peer that is not there, or is someone else', async t => {
+    const clusterKey = newClusterKey()
+    const a = await startExchange(t, { clusterKey })
+    const b = await startExchange(t, { clusterKey })
+    const other = (await startNode(t, { clusterKey })).peerId
+    const impostor = {
+      id: other,
+      addresses: b.addresses().map(address => address.replace(b.peerId, other)),
+      zone: '',
+    }
+    await assert.rejects(a.link(impostor, { signal: soon() }), DialError)
+    const peer = addressOf(b)
+    await b.stop()
+    await assert.rejects(a.link(peer, { signal: soon() }), DialError)
+    await assert.rejects(a.link({ ...peer, id: 'x' }, { signal: soon() }), /no address that names it/)
+    await assert.rejects(a.link(addressOf(a), { signal: soon() }), /this peer itself/)
+  })
+
+  it('stops when no one waits for it any more', async t => {
+    const clusterKey = newClusterKey()
+    const a = await startExchange(t, { clusterKey })
+    const abort = new AbortController()
+    const peer = addressOf(await startExchange(t, { clusterKey }))
+    const attempt = a.link(peer, { signal: abort.signal })
+    const why = new Error('never mind')
+    abort.abort(why)
+    await assert.rejects(attempt, why)
+    // It is no failure of the peer's: the next attempt is made.
+    assert.equal((await a.link(peer, { signal: soon() })).peerId, peer.id)
+  })
+
+  it('is turned away where there is no room', async t => {
+    const clusterKey = newClusterKey()
+    const full = await startExchange(t, { clusterKey, limits: { maxLinks: 1 } })
+    const a = await startExchange(t, { clusterKey })
+    const b = await startExchange(t, { clusterKey })
+    await a.link(addressOf(full), { signal: soon() })
+    await assert.rejects(b.link(addressOf(full), { signal: soon() }), /no room/)
+  })
+})
+
+describe('data port', () => {
+  it('knows only keys that were offered, each once', async t => {
+    const clusterKey = newClusterKey()
+    const refusals: string[] = []
+    let wake: (() => void) | undefined
+    const exchange = await startExchange(t, {
+      clusterKey,
+      hooks: {
+        onRefused: (door, reason) => {
+          refusals.push(`${door} ${reason}`)
+          wake?.()
+        },
+      },
+    })
+    const node = await startNode(t, { clusterKey })
+    const { port, ...offer } = await askForOffer(node, exchange, clusterKey)
+    const open = (offer: { pskId: string; psk: Uint8Array }) =>
+      openDataSocket({ host: '127.0.0.1', port, offer, signal: soon(), onSecure: ({ socket }) => socket })
+    const refused = () =>
+      new Promise<void>(resolve => {
+        wake = resolve
+      })
+
+    let turn = refused()
+    await assert.rejects(open({ ...offer, pskId: 'ab'.repeat(16) }))
+    await turn
+    turn = refused()
+    await assert.rejects(open({ ...offer, psk: new Uint8Array(32) }))
+    await turn
+    // Neither spent the key.
+    const accepted = nextLink(exchange)
+    const socket = await open(offer)
+    socket.write(frame('open'))
+    const link = await accepted
+    assert.equal(link.peerId, node.peerId)
+    turn = refused()
+    await assert.rejects(open(offer))
+    await turn
+    for (const garbage of [randomBytes(2000), Buffer.from('GET / HTTP/1.1\r\n\r\n'), Buffer.alloc(0)]) {
+      turn = refused()
+      const raw = connect(port, '127.0.0.1')
+      raw.on('error', () => {})
+      raw.resume()
+      raw.end(garbage)
+      await turn
+    }
+    assert.deepEqual(refusals, [
+      'data unknown-key',
+      'data unknown-key',
+      'data unknown-key',
+      'data malformed',
+      'data malformed',
+      'data left',
+    ])
+    const closed = closeOf(link)
+    socket.destroy()
+    await closed
+  })
+})
+
+describe('a bad neighbour', () => {
+  it('that stalls is found out and dropped', async t => {
+    const { link, hand } = await withHandMade(t, { limits: { stallMs: 300 } })
+    const chunk = link.fetch(BLOB, 0, MIB, { signal: soon() })
+    const closed = closeOf(link)
+    const { id } = await hand.next('request')
+    const from = performance.now()
+    hand.socket.write(piece(id, new Uint8Array(1000)))
+    // Messages and pongs are no progress.
+    const chatter = setInterval(() => hand.socket.write(frame('pong')), 20)
+    t.after(() => clearInterval(chatter))
+    await assert.rejects(chunk, LinkStalledError)
+    const took = performance.now() - from
+    assert.ok(took >= 200 && took < 1500, `${took} ms`)
+    assert.ok((await closed) instanceof LinkStalledError)
+    await hand.closed
+  })
+
+  it('that is slow but moves is not dropped', async t => {
+    const { link, hand } = await withHandMade(t, { limits: { stallMs: 300 } })
+    const chunk = link.fetch(BLOB, 0, 10, { signal: soon() })
+    const { id } = await hand.next('request')
+    for (let i = 0; i < 10; i++) {
+      await new Promise(resolve => setTimeout(resolve, 60))
+      hand.socket.write(piece(id, Uint8Array.of(i)))
+    }
+    hand.socket.write(frame('end', id))
+    assert.deepEqual([...(await chunk).bytes], [0, 1, 2, 3, 4, 5, 6, 7, 8, 9])
+  })
+
+  it('that vanishes fails what waits', async t => {
+    const { link, hand } = await withHandMade(t)
+    const chunk = link.fetch(BLOB, 0, MIB, { signal: soon() })
+    const closed = closeOf(link)
+    const { id } = await hand.next('request')
+    hand.socket.write(piece(id, new Uint8Array(1000)), () => hand.socket.destroy())
+    await assert.rejects(chunk, LinkClosedError)
+    assert.ok((await closed) instanceof LinkClosedError)
+  })
+
+  it('that answers no ping is dropped', async t => {
+    const { link, hand } = await withHandMade(t, { limits: { deadMs: 300 } })
+    const closed = closeOf(link)
+    await hand.next('ping')
+    assert.ok((await closed) instanceof LinkClosedError)
+  })
+
+  it('that sends other bytes cannot hide it', async t => {
+    const { link, hand } = await withHandMade(t)
+    const chunk = link.fetch(BLOB, 0, 100, { signal: soon() })
+    const { id } = await hand.next('request')
+    const lie = randomBytes(100)
+    hand.socket.write(piece(id, lie.subarray(0, 60)))
+    hand.socket.write(piece(id, lie.subarray(60)))
+    hand.socket.write(frame('end', id))
+    assert.equal(hex((await chunk).hash), sha256(lie))
+  })
+
+  const offences: readonly (readonly [string, (id: number) => readonly Uint8Array[]])[] = [
+    ['a chunk that is too long', id => [piece(id, new Uint8Array(100)), piece(id, new Uint8Array(1))]],
+    ['a chunk that is too short', id => [piece(id, new Uint8Array(99)), frame('end', id)]],
+    ['a piece that no one asked for', id => [piece(id + 1, new Uint8Array(1))]],
+    ['an end that no one waits for', id => [frame('end', id + 1)]],
+    ['a refusal for no known reason', id => [frame('refuse', id, Uint8Array.of(99))]],
+    ['an opening in the middle', () => [frame('open')]],
+    ['a message that is none', () => [frame('message', 0, randomBytes(50))]],
+    ['a request for no digest', () => [frame('request', 1, new Uint8Array(75))]],
+    ['a frame of no known type', () => [new Uint8Array(HEADER_BYTES).fill(77)]],
+    ['an endless piece', id => [header(FRAME.piece, id, 2 ** 31)]],
+    ['an endless message', () => [header(FRAME.message, 0, 2 ** 32 - 1)]],
+  ]
+  const header = (type: number, id: number, length: number) => {
+    const bytes = new Uint8Array(HEADER_BYTES)
+    writeFrameHeader(bytes, type, id, length)
+    return bytes
+  }
+  for (const [offence, frames] of offences) {
+    it(`that sends ${offence} is dropped`, async t => {
+      const { link, hand } = await withHandMade(t)
+      const chunk = link.fetch(BLOB, 0, 100, { signal: soon() })
+      const closed = closeOf(link)
+      const { id } = await hand.next('request')
+      for (const bytes of frames(id)) hand.socket.write(bytes)
+      await assert.rejects(chunk, LinkProtocolError)
+      assert.ok((await closed) instanceof LinkProtocolError)
+      await hand.closed
+    })
+  }
+
+  it('that goes on with a cancelled chunk is listened to without keeping it', async t => {
+    const { link, hand } = await withHandMade(t)
+    const abort = new AbortController()
+    const doomed = link.fetch(BLOB, 0, 100, { signal: abort.signal })
+    const { id } = await hand.next('request')
+    abort.abort(new Error('enough'))
+    await assert.rejects(doomed, /enough/)
+    assert.equal((await hand.next('cancel')).id, id)
+    const next = link.fetch(BLOB, 1, 3, { signal: soon() })
+    const other = await hand.next('request')
+    assert.notEqual(other.id, id)
+    hand.socket.write(piece(id, new Uint8Array(50)))
+    hand.socket.write(frame('end', id))
+    hand.socket.write(piece(other.id, Uint8Array.of(1, 2, 3)))
+    hand.socket.write(frame('end', other.id))
+    assert.deepEqual([...(await next).bytes], [1, 2, 3])
+  })
+
+  it('that takes nothing of what it asked for costs little memory, and is dropped', async t => {
+    let read = 0
+    const { link, hand } = await withHandMade(t, {
+      limits: { takeMs: 500, deadMs: 60_000 },
+      source: async () =>
+        served(new Uint8Array(4 * MIB), {
+          read: async (_offset, target) => {
+            read += target.length
+            return target.length
+          },
+        }),
+    })
+    const closed = closeOf(link)
+    hand.socket.pause()
+    for (let id = 1; id <= 60; id++) hand.socket.write(request(id, id))
+    assert.ok((await closed) instanceof LinkStalledError)
+    // Of 240 MiB, what fits the two kernels' socket buffers and a few pieces.
+    assert.ok(read < 24 * MIB, `${read} bytes were read`)
+  })
+
+  it('that asks for everything at once is told to wait', async t => {
+    const go = Promise.withResolvers<void>()
+    t.after(() => go.resolve())
+    const { hand } = await withHandMade(t, {
+      source: async () => {
+        await go.promise
+        return 'missing'
+      },
+    })
+    hand.socket.write(Buffer.concat(Array.from({ length: 1000 }, (_, i) => request(i + 1, i))))
+    const { id, payload } = await hand.next('refuse')
+    assert.ok(id > 60)
+    assert.deepEqual([...payload], [1])
+    // It gets one answer to each, and no more.
+    let refusals = 1
+    go.resolve()
+    while (refusals < 1000) {
+      await hand.next('refuse')
+      refusals++
+    }
+  })
+})

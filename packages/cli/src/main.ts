@@ -1,4 +1,5 @@
 #!/usr/bin/env node
 import { main } from './program.ts'
 
-process.exitCode = await main(process.argv.slice(2))
+// Not process.exitCode: libraries leave timers behind that would keep a stopped program for another second.
+process.exit(await main(process.argv.slice(2)))

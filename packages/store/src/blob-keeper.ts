@@ -178,10 +178,10 @@ export class BlobKeeper {
     return true
   }
 
-  /** Whether the index takes changes; when it did not, evicts and tries again: what it lacks is mostly room. */
+  /** Whether the index takes changes; when it had no room for the last ones, evicts and tries again. */
   async indexWritable(): Promise<boolean> {
-    if (!this.index.failing) return true
-    return (await this.makeRoom(0)) && this.index.flush(false)
+    if (this.index.health === 'full' && (await this.makeRoom(0))) this.index.flush(false)
+    return this.index.health === 'well'
   }
 
   /** Makes room for one more blob, if any may go. */

@@ -7,7 +7,7 @@ import { MAX_BLOB_BYTES } from '@darter/swarm'
 import { systemCode } from './blob-file.ts'
 import { StoreIoError, StoreVersionError } from './errors.ts'
 import { HASH_BYTES } from './hash-table.ts'
-import { createPrivateFile, isCorrupt } from './sqlite.ts'
+import { createPrivateFile, isCorrupt, isFull } from './sqlite.ts'
 
 /** What the index keeps of a blob. It reads the values when it writes them, so they are always consistent. */
 export interface IndexedBlob {
@@ -76,7 +76,7 @@ export class ChunkIndex {
   #chunks = new Map<number, Map<number, Uint8Array | undefined>>()
   #pendingChunks = 0
   #timer: NodeJS.Timeout | undefined
-  #failing = false
+  #health: 'well' | 'full' | 'failing' = 'well'
 
   constructor(db: DatabaseSync, log: Logger) {
     this.#db = db
@@ -89,9 +89,12 @@ export class ChunkIndex {
     return this.#statements.blobs.all().map(readBlob)
   }
 
-  /** The last write failed, and what it brought still waits: nothing more should be added. */
-  get failing(): boolean {
-    return this.#failing
+  /**
+   * Whether the last write worked. If not, for lack of room or otherwise, what it brought still waits, and nothing more
+   * should be added.
+   */
+  get health(): 'well' | 'full' | 'failing' {
+    return this.#health
   }
 
   /**
@@ -152,13 +155,14 @@ export class ChunkIndex {
         if (durable) this.#db.exec('PRAGMA synchronous = NORMAL')
       }
     } catch (error) {
-      if (!this.#failing)
+      if (this.#health === 'well') {
         this.#log.error({ err: error }, 'the store index could not be written; will try again')
-      this.#failing = true
+      }
+      this.#health = isFull(error) ? 'full' : 'failing'
       this.#schedule(RETRY_MS)
       return false
     }
-    this.#failing = false
+    this.#health = 'well'
     this.#removed.clear()
     this.#changed.clear()
     this.#chunks.clear()
@@ -190,7 +194,7 @@ export class ChunkIndex {
     if (!chunks.has(index)) this.#pendingChunks++
     chunks.set(index, hash)
     this.#changed.set(blob.id, blob)
-    if (this.#pendingChunks >= BATCH_CHUNKS && !this.#failing) this.flush(false)
+    if (this.#pendingChunks >= BATCH_CHUNKS && this.#health === 'well') this.flush(false)
     else this.#schedule(BATCH_MS)
   }
 

@@ -251,6 +251,42 @@ export function storeConformance(name: string, makeStore: MakeStore): void {
       }))
   })
 
+  describe(`${name}: a drop`, () => {
+    it('that comes while the chunk is written comes after it', () =>
+      using({}, async store => {
+        const sample = sampleBlob(CHUNK, 25)
+        const blob = await open(store, sample)
+        const writing = put(blob, sample, 0)
+        await blob.dropChunk(0)
+        assert.equal(await writing, 'stored')
+        assert.equal(blob.held.has(0), false)
+        assert.equal(store.usage().bytes, 0)
+        blob.release()
+      }))
+
+    it('that comes while the chunk is read, with another chunk after it, mixes nothing up', () =>
+      using({}, async store => {
+        const sample = sampleBlob(8 * CHUNK, 26)
+        const other = sampleBlob(8 * CHUNK, 27)
+        const blob = await fill(store, sample)
+        const dropped: number[] = []
+        store.onDropped((_, chunk) => dropped.push(chunk))
+        for (let index = 0; index < 8; index++) {
+          const target = Buffer.alloc(CHUNK)
+          const reading = blob.readChunk(index, 0, target).catch((error: unknown) => error)
+          await blob.dropChunk(index)
+          await blob.writeChunk(index, other.chunk(index), other.hash(index))
+          if ((await reading) instanceof ChunkMissingError) continue
+          assert.equal(await reading, CHUNK)
+          const one = [sample, other].filter(({ chunk }) => target.equals(chunk(index)))
+          assert.equal(one.length, 1, `chunk ${index} is of one piece`)
+        }
+        assert.deepEqual(dropped, [0, 1, 2, 3, 4, 5, 6, 7], 'nothing else was dropped')
+        for (let index = 0; index < 8; index++) await sameChunk(blob, index, other.chunk(index))
+        blob.release()
+      }))
+  })
+
   describe(`${name}: room`, () => {
     it('is made from the high watermark down to the low one, least recently used first', () =>
       using({ quotaBytes: 10 * CHUNK, highWatermark: 0.8, lowWatermark: 0.5 }, async store => {

@@ -170,9 +170,9 @@ class DiskStore implements ChunkStore {
       const started = this.#keeper.clock.now()
       const pace = async (bytes: number): Promise<void> => {
         report.bytes += bytes
-        const due = started + (report.bytes / options.bytesPerSecond) * 1000
+        const wait = started + (report.bytes / options.bytesPerSecond) * 1000 - this.#keeper.clock.now()
         // The only way for it to fail is the signal, whose own reason is the better error.
-        await sleep(Math.max(0, due - this.#keeper.clock.now()), undefined, { signal }).catch(() => undefined)
+        if (wait > 0) await sleep(wait, undefined, { signal }).catch(() => undefined)
         signal.throwIfAborted()
       }
       const oldestFirst = this.#listed()

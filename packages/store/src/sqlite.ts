@@ -4,6 +4,7 @@ import { systemCode } from './blob-file.ts'
 const SQLITE_ERROR = 1
 const SQLITE_BUSY = 5
 const SQLITE_CORRUPT = 11
+const SQLITE_FULL = 13
 const SQLITE_NOTADB = 26
 
 /**
@@ -21,6 +22,11 @@ export function createPrivateFile(path: string): void {
 /** Another connection holds the lock. */
 export function isBusy(error: unknown): boolean {
   return primaryCode(error) === SQLITE_BUSY
+}
+
+/** The disk is full. */
+export function isFull(error: unknown): boolean {
+  return primaryCode(error) === SQLITE_FULL
 }
 
 /** The file is not a sound database, or not one with the tables that were expected. */

@@ -210,6 +210,23 @@ describe('after a power cut', () => {
       await store.close()
     }))
 
+  it('a chunk that was dropped from a blob that is believed does not come back', () =>
+    withDirectory(async directory => {
+      const sample = sampleBlob(3 * CHUNK, 5)
+      const store = await diskStore(join(directory, 'before'))
+      await keep(store, sample)
+      await store.close()
+      const again = await diskStore(join(directory, 'before'))
+      const blob = await again.find(sample.digest)
+      await blob!.dropChunk(1)
+      await cutPower(join(directory, 'before'), join(directory, 'after'))
+      blob!.release()
+      await again.close()
+      const after = await diskStore(join(directory, 'after'))
+      assert.deepEqual((await readEverything(after, [sample])).get(sample.digest), [0, 2])
+      await after.close()
+    }))
+
   it('a blob in doubt can be removed', () =>
     withDirectory(async directory => {
       const { path, done, partial } = await cutShort(directory)

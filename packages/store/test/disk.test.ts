@@ -92,6 +92,21 @@ describe('a store on disk', () => {
       await store.close()
     }))
 
+  it('closed while a blob is in use leaves no doubt about it', () =>
+    withDirectory(async directory => {
+      const sample = sampleBlob(2 * CHUNK, 13)
+      const store = await diskStore(directory)
+      const blob = await store.open(sample.digest, sample.layout.size)
+      const writing = blob.writeChunk(1, sample.chunk(1), sample.hash(1))
+      await store.close()
+      assert.equal(await writing, 'stored', 'what was under way was waited for')
+      blob.release()
+      const again = await diskStore(directory)
+      assert.deepEqual(await again.recovered, { blobs: 0, kept: 0, dropped: 0 })
+      assert.equal(again.list()[0]?.heldChunks, 1)
+      await again.close()
+    }))
+
   it('leaves no file of what was removed or came to nothing', () =>
     withDirectory(async directory => {
       const store = await diskStore(directory)
@@ -252,5 +267,18 @@ describe('on a full disk', () => {
       assert.deepEqual(filled.results, Array(8).fill('full'))
       assert.deepEqual(filled.evicted, [], 'nothing is given up when that can not help')
       assert.deepEqual(filled.heldAfterwards, [1, 1, 1])
+    }))
+
+  it('and where the index can not grow, no more is taken than it can be told of', () =>
+    withDirectory(async directory => {
+      const tiny = join(import.meta.dirname, 'tiny-writer.ts')
+      const { stdout } = await run('prlimit', [`--fsize=${512 * 1024}`, process.execPath, tiny, directory])
+      const stored = Number(stdout)
+      assert.ok(stored >= 64, `${stored} blobs were taken`)
+      const store = await diskStore(directory)
+      await store.recovered
+      const held = store.list().length
+      assert.ok(held <= stored && held >= stored - 64, `${held} of ${stored} blobs are still there`)
+      await store.close()
     }))
 })

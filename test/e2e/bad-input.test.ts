@@ -182,6 +182,7 @@ describe('bad input', requirePrograms(['docker-registry', 'curl']), () => {
     const other = await startScheduler(lab, 'other-scheduler')
     const outsider = await startPeer(lab, {
       name: 'outsider',
+      awaitScheduler: false,
       upstreams: [upstreamAt(meter.address)],
       scheduler: { address: scheduler.address, clusterKeyFile: other.clusterKeyFile },
     })

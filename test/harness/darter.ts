@@ -50,6 +50,8 @@ export interface PeerOptions {
   /** `name=url` as `--upstream` takes them; the first one is the default upstream. */
   readonly upstreams: readonly string[]
   readonly scheduler?: Pick<Scheduler, 'address' | 'clusterKeyFile'> | undefined
+  /** Whether the peer is awaited to be connected to its scheduler (default), or only to be ready. */
+  readonly awaitScheduler?: boolean
   /** More flags. */
   readonly args?: readonly string[]
 }
@@ -86,6 +88,14 @@ function sumOf(text: string, name: string, labels: Readonly<Record<string, strin
   return sum
 }
 
+async function isReady(port: number, awaitScheduler: boolean): Promise<boolean> {
+  const url = `http://127.0.0.1:${port}/readyz`
+  if ((await httpStatus(url)) !== 200) return false
+  if (!awaitScheduler) return true
+  const state = (await (await fetch(url)).json()) as { parts?: { scheduler?: string } }
+  return state.parts?.scheduler === 'connected'
+}
+
 /** Starts `darter <command>` again and again with the same flags. */
 async function startProgram(
   lab: Lab,
@@ -94,6 +104,7 @@ async function startProgram(
     readonly command: string
     readonly args: readonly string[]
     readonly port: number
+    readonly awaitScheduler?: boolean
   },
 ) {
   const { name, port } = options
@@ -105,7 +116,7 @@ async function startProgram(
       name: starts++ === 0 ? name : `${name}-${starts}`,
       command: process.execPath,
       args: [MAIN, options.command, '--data-dir', dataDir, '--log-format', 'json', ...options.args],
-      ready: async () => (await httpStatus(`http://127.0.0.1:${port}/readyz`)) === 200,
+      ready: () => isReady(port, options.awaitScheduler === true),
       stopTimeoutMs: 20_000,
     })
   let daemon = await start()
@@ -177,6 +188,7 @@ export async function startPeer(lab: Lab, options: PeerOptions): Promise<Peer> {
     command: 'peer',
     args: [...flags, ...cluster],
     port: admin,
+    awaitScheduler: options.scheduler !== undefined && options.awaitScheduler !== false,
   })
   return Object.assign(program, { mirror, swarmPort, dataPort })
 }
@@ -193,6 +205,7 @@ export async function startUp(lab: Lab, options: Omit<PeerOptions, 'scheduler'>)
     command: 'up',
     args: [...flags, ...scheduler],
     port: admin,
+    awaitScheduler: true,
   })
   return Object.assign(program, { mirror, swarmPort, dataPort })
 }

@@ -56,6 +56,11 @@ process.once('exit', () => {
   for (const pid of living) process.kill(pid, 'SIGKILL')
 })
 
+/** The environment without Darter's own variables: what a program does is decided by its test alone. */
+function ownEnvironment(): NodeJS.ProcessEnv {
+  return Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('DARTER_')))
+}
+
 function tail(text: string, lines: number): string {
   const last = text.trimEnd().split('\n').slice(-lines)
   return last.map(line => (line.length > 400 ? `${line.slice(0, 400)}...` : line)).join('\n')
@@ -68,7 +73,7 @@ async function startDaemon(logDir: string, options: DaemonOptions): Promise<Daem
   // The kernel ends the daemon with the test process, however that ends.
   const child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', options.command, ...options.args], {
     stdio: ['ignore', out, err],
-    env: { ...process.env, PATH: `${process.env['PATH']}:/usr/sbin:/sbin`, ...options.env },
+    env: { ...ownEnvironment(), PATH: `${process.env['PATH']}:/usr/sbin:/sbin`, ...options.env },
   })
   closeSync(out)
   closeSync(err)

@@ -176,7 +176,7 @@ export function createPeer(
         name: 'origins',
         start: async () => {},
         stop: async () => {
-          await Promise.all(upstreams.names().map(name => upstreams.find(name)?.origin.close()))
+          await Promise.all(upstreams.names().map(async name => await upstreams.find(name)?.origin.close()))
         },
       },
       createScrubber(store, config.store.scrubBytesPerSecond, log),

@@ -62,7 +62,7 @@ export class NeighbourGraph {
     const open = candidates.filter(other => other !== peer && !mine.has(other))
     const ranked = sample(open, this.#degree * SAMPLE_FACTOR, this.#random)
       .map(other => ({ other, degree: this.neighbours(other).size }))
-      .sort((a, b) => a.degree - b.degree)
+      .toSorted((a, b) => a.degree - b.degree)
     for (const { other, degree } of ranked) {
       if (mine.size >= this.#degree) return
       if (degree < this.#degree * 2 || mine.size === 0) this.connect(peer, other)

@@ -44,6 +44,7 @@ interface DemoPeer {
 }
 
 const PROGRESS_EVERY_MS = 200
+const CONNECT_MS = 60_000
 
 /** Pulls an image of random data through several peers at once, and shows what the origin had to serve. */
 export async function runDemo(options: DemoOptions): Promise<number> {
@@ -107,7 +108,7 @@ async function startCluster(
 
 /** Waits until a peer is a member of the swarm. */
 async function connected(peer: DemoPeer): Promise<void> {
-  const until = performance.now() + 10_000
+  const until = performance.now() + CONNECT_MS
   while (performance.now() < until) {
     if ((await status(peer)).scheduler === 'connected') return
     await new Promise(resolve => setTimeout(resolve, 50))

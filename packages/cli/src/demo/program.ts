@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url'
 import { DarterError } from '@darter/oci'
 
 const MAIN = fileURLToPath(new URL('../main.ts', import.meta.url))
-const START_MS = 15_000
+const START_MS = 60_000
 const STOP_MS = 5_000
 
 /** A program of the demo that did not come up. */

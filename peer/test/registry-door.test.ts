@@ -4,7 +4,7 @@ import { request as httpRequest } from 'node:http'
 import { connect } from 'node:net'
 import { after, afterEach, before, describe, test } from 'node:test'
 import { OriginInterruptedError } from '@darter/origin'
-import { memoryReads, startDoor, type TestDoor } from './support/door.ts'
+import { type MemoryReads, memoryReads, startDoor, type TestDoor } from './support/door.ts'
 import {
   digestOf,
   OCI_MANIFEST,
@@ -43,6 +43,12 @@ async function errorCode(answer: Response): Promise<string | undefined> {
   const body: unknown = await answer.json()
   assert.ok(typeof body === 'object' && body !== null && 'errors' in body && Array.isArray(body.errors))
   return body.errors[0].code
+}
+
+/** The line is written when the connection is over; the generators end within a few turns of the loop. */
+async function allReadsEnded(reads: MemoryReads): Promise<void> {
+  for (let turns = 0; reads.running > 0 && turns < 1000; turns++) await new Promise(setImmediate)
+  assert.equal(reads.running, 0)
 }
 
 /** The answer to bytes on a plain socket, until the other side closes. */
@@ -243,9 +249,8 @@ describe('blobs', () => {
     response.destroy()
     const line = await door.requestLine(({ range }) => range === 'bytes=3-')
     assert.notEqual(line['outcome'], 'complete')
-    for (let turns = 0; door.reads.running > 0 && turns < 1000; turns++) await new Promise(setImmediate)
+    await allReadsEnded(door.reads)
     assert.equal(ended, true)
-    assert.equal(door.reads.running, 0)
   })
 
   test('the log has one line for a request, with where the bytes came from', async () => {
@@ -441,6 +446,31 @@ test('an upstream that leads back here is found out', async () => {
     }
   } finally {
     await looped.stop()
+  }
+})
+
+test('a client that takes nothing for too long is cut off, and the read ends', async () => {
+  const reads = memoryReads()
+  const upstreams = [{ name: 'docker.io', url: registry.url }]
+  const impatient = await startDoor({ upstreams, default: 'docker.io', reads, idleTimeoutMs: 300 })
+  try {
+    await (await fetch(`${impatient.url}/v2/library/app/blobs/${image.layer}`, { method: 'HEAD' })).text()
+    reads.tamper = async function* (body) {
+      for await (const piece of body) for (;;) yield piece
+    }
+    reads.open = (open => async request => {
+      const read = await open(request)
+      return 'body' in read ? { ...read, size: 2 ** 40, to: 2 ** 40 } : read
+    })(reads.open)
+    const socket = connect(impatient.port, '127.0.0.1')
+    socket.pause()
+    socket.write(`GET /v2/library/app/blobs/${image.layer} HTTP/1.1\r\nHost: x\r\n\r\n`)
+    const line = await impatient.requestLine(({ method, route }) => method === 'GET' && route === 'blob')
+    assert.equal(line['outcome'], 'client-gone')
+    await allReadsEnded(reads)
+    socket.destroy()
+  } finally {
+    await impatient.stop()
   }
 })
 

@@ -1,8 +1,3 @@
 export * from './admin.ts'
-export {
-  createRegistryDoor,
-  type DoorAddress,
-  type RegistryDoor,
-  type RegistryDoorOptions,
-} from './registry-door.ts'
-export { createDoorMetrics, type DoorMetrics } from './request-record.ts'
+export { createRegistryDoor, type DoorAddress } from './registry-door.ts'
+export { createDoorMetrics } from './request-record.ts'

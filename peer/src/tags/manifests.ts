@@ -62,7 +62,8 @@ export function createManifests(options: {
   const learn = (caller: Caller, digest: Digest, bytes: Uint8Array, told: string | undefined): string => {
     const place = placeOf(caller)
     try {
-      const { mediaType, descriptors } = describeManifest(bytes, told)
+      const { mediaType: own, descriptors } = describeManifest(bytes, told)
+      const mediaType = isMediaType(own) ? own : UNKNOWN_TYPE
       const open = isAnonymous(caller)
       const manifest = { size: bytes.byteLength, mediaType, children: descriptors }
       catalog.setManifest(place, digest, manifest, open)
@@ -74,7 +75,7 @@ export function createManifests(options: {
         facts.publish(new Map([repositoryFact(place, accessTtlMs), self, ...children]))
       }
       onManifest?.(caller, descriptors)
-      return isMediaType(mediaType) ? mediaType : UNKNOWN_TYPE
+      return mediaType
     } catch (error) {
       if (!(error instanceof ManifestInvalidError)) throw error
       log.info({ ...place, digest, err: error }, 'a manifest could not be read; it is passed on as it is')

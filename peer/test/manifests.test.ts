@@ -1,0 +1,86 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { createLogger, systemClock as clock } from '@darter/runtime'
+import type { Caller } from '../src/access/caller.ts'
+import { createManifests, openCatalog } from '../src/tags/index.ts'
+import { acceptedTypes, acceptMask } from '../src/tags/accept.ts'
+import { lonelyFacts, memoryReads, startDoor } from './support/door.ts'
+import { digestOf, OCI_MANIFEST } from './support/registry.ts'
+
+const log = createLogger({ level: 'silent', name: 'test' })
+const signal = new AbortController().signal
+
+/** Manifests that are all held, so that the upstream behind the caller is never asked. */
+async function holding(bodies: readonly string[]) {
+  const reads = memoryReads()
+  for (const body of bodies) reads.held.set(digestOf(body), Buffer.from(body))
+  const catalog = await openCatalog({ clock, log })
+  const seen: string[][] = []
+  const manifests = createManifests({
+    reads,
+    catalog,
+    facts: lonelyFacts,
+    clock,
+    log,
+    accessTtlMs: 1000,
+    onManifest: (_caller, descriptors) => seen.push(descriptors.map(({ kind }) => kind)),
+  })
+  const door = await startDoor({ upstreams: [{ name: 'a.example', url: 'http://127.0.0.1:1' }] })
+  const upstream = door.upstreams.find('a.example')
+  await door.stop()
+  assert.ok(upstream)
+  const caller: Caller = { upstream, repository: 'x' }
+  return { manifests, catalog, caller, seen, reads }
+}
+
+const layer = digestOf('layer')
+const image = JSON.stringify({
+  schemaVersion: 2,
+  config: { mediaType: 'application/vnd.oci.image.config.v1+json', digest: digestOf('config'), size: 6 },
+  layers: [{ mediaType: 'application/vnd.oci.image.layer.v1.tar+gzip', digest: layer, size: 12_345 }],
+})
+
+test('a manifest names its repository’s content, and is read once for each repository', async () => {
+  const { manifests, catalog, caller, seen, reads } = await holding([image])
+  const loaded = await manifests.load(caller, digestOf(image), {}, signal)
+  assert.equal(loaded.mediaType, OCI_MANIFEST)
+  assert.equal(loaded.sources.fromDisk, image.length)
+  assert.equal(catalog.member({ upstream: 'a.example', repository: 'x' }, layer)?.size, 12_345)
+  assert.equal(catalog.member({ upstream: 'a.example', repository: 'y' }, layer), undefined)
+  reads.held.clear()
+  const again = await manifests.load(caller, digestOf(image), {}, signal)
+  assert.deepEqual([again.bytes, again.sources.fromDisk], [loaded.bytes, 0])
+  await manifests.load({ ...caller, repository: 'y' }, digestOf(image), {}, signal)
+  assert.equal(catalog.member({ upstream: 'a.example', repository: 'y' }, layer)?.size, 12_345)
+  assert.deepEqual(seen, [
+    ['config', 'layer'],
+    ['config', 'layer'],
+  ])
+})
+
+test('a media type that is no header’s value never becomes one', async () => {
+  const odd = JSON.stringify({ schemaVersion: 2, mediaType: 'application/x\r\nevil: yes' })
+  const { manifests, catalog, caller } = await holding([odd])
+  const loaded = await manifests.load(caller, digestOf(odd), {}, signal)
+  assert.equal(loaded.mediaType, 'application/octet-stream')
+  const member = catalog.member({ upstream: 'a.example', repository: 'x' }, digestOf(odd))
+  assert.equal(member?.mediaType, 'application/octet-stream')
+})
+
+test('a manifest that cannot be read is passed on as it is', async () => {
+  const { manifests, caller, seen } = await holding(['no JSON'])
+  const loaded = await manifests.load(caller, digestOf('no JSON'), { mediaType: 'application/x' }, signal)
+  assert.equal(Buffer.from(loaded.bytes).toString(), 'no JSON')
+  assert.equal(loaded.mediaType, 'application/x')
+  assert.deepEqual(seen, [])
+})
+
+test('an Accept header counts by what it lists, in whatever order', () => {
+  const oci = 'application/vnd.oci.image.manifest.v1+json'
+  const docker = 'application/vnd.docker.distribution.manifest.v2+json'
+  assert.equal(acceptMask(`${oci}, ${docker};q=0.5`), acceptMask(`${docker},${oci.toUpperCase()}`))
+  assert.deepEqual(acceptedTypes(acceptMask(`${docker},${oci}`)), [oci, docker])
+  for (const all of [undefined, '', '*/*', `${oci}, */*;q=0.1`, 'text/html']) {
+    assert.equal(acceptedTypes(acceptMask(all)).length, 4, String(all))
+  }
+})

@@ -17,9 +17,11 @@ import type { Identity } from './identity.ts'
 import { HANDSHAKE_MS } from './times.ts'
 
 /** How long dialling one address may take before the next one is tried, in ms. */
-const ADDRESS_DIAL_MS = 2000
+const ADDRESS_DIAL_MS = 3000
 /** Connections that may be between TCP and Noise at the same moment. */
 const MAX_PENDING = 1024
+/** How often a dial is made again because it had joined one that was given up. */
+const MAX_JOINED_DIALS = 3
 const READ_BUFFER_BYTES = 4 * 1024 * 1024
 /** How long closing in order may take before everything is cut, in ms. */
 const STOP_MS = 800
@@ -71,7 +73,8 @@ export function createNode(options: NodeOptions): Node {
 
   const onRefused = (reason: RefusalReason, silent: boolean, from: string) => {
     hooks.onRefused?.('gate', reason)
-    log[silent ? 'debug' : 'warn']({ from, reason }, 'connection refused')
+    const level = silent ? 'debug' : reason === 'left' ? 'info' : 'warn'
+    log[level]({ from, reason }, 'connection refused: no proof of the cluster key')
   }
   const onOpen = ({ detail: connection }: CustomEvent<Connection>) => {
     if (connection.direction === 'outbound') return
@@ -149,14 +152,15 @@ export function createNode(options: NodeOptions): Node {
       for (const connection of pending.keys()) forget(connection)
     },
     dial: async (addresses, signal) => {
-      for (;;) {
+      for (let tries = MAX_JOINED_DIALS; ; tries--) {
         signal.throwIfAborted()
         if (libp2p === undefined) throw new Error('the node is not started')
         try {
           return await libp2p.dial([...addresses], { signal, force: true })
         } catch (error) {
           // libp2p lets this dial join one to the same peer that its caller was just giving up.
-          if (signal.aborted || !(error instanceof Error) || error.name !== 'AbortError') throw error
+          const joined = error instanceof Error && error.name === 'AbortError' && !signal.aborted
+          if (!joined || tries === 0) throw error
         }
       }
     },

@@ -709,6 +709,9 @@ export class Download {
 
   #link(): void {
     this.#relinkAt = this.#now() + RELINK_EVERY_MS
+    if (this.#context.scheduler?.connected === false) {
+      for (const link of this.#context.neighbourhood.openLinks()) this.#linkedTo(link)
+    }
     for (const peer of this.#wanted.values()) {
       if (this.#linked.has(peer.id)) continue
       this.#track(this.#linkTo(peer))
@@ -718,13 +721,17 @@ export class Download {
   async #linkTo(peer: PeerAddress): Promise<void> {
     try {
       const link = await this.#context.neighbourhood.connect(peer, this.#stopping.signal)
-      if (this.#state.kind !== 'running' || this.#stopping.signal.aborted) return
-      this.#linked.add(peer.id)
-      this.#session.neighbourUp(peer.id)
-      this.#context.neighbourhood.interest(link, this.stored)
+      if (this.#state.kind === 'running' && !this.#stopping.signal.aborted) this.#linkedTo(link)
     } catch (error) {
       this.#log.debug({ peer: peer.id, err: error }, 'no link to a neighbour')
     }
+  }
+
+  #linkedTo(link: Link): void {
+    if (this.#linked.has(link.peerId)) return
+    this.#linked.add(link.peerId)
+    this.#session.neighbourUp(link.peerId)
+    this.#context.neighbourhood.interest(link, this.stored)
   }
 
   #unlink(id: string): void {

@@ -17,6 +17,8 @@ const HASH_BYTES = 32
 export interface Neighbourhood {
   /** The open link to a peer. */
   linkTo(peerId: string): Link | undefined
+  /** All open links: whom to ask while no scheduler says who has what. */
+  openLinks(): Iterable<Link>
   /** Opens a link, or returns the open one. */
   connect(peer: PeerAddress, signal: AbortSignal): Promise<Link>
   /** Says to a neighbour that this peer downloads a blob, and what it holds of it already. */
@@ -153,6 +155,7 @@ export function createNeighbourhood(options: {
 
   return {
     linkTo: peerId => links.get(peerId),
+    openLinks: () => links.values(),
     connect: (peer, signal) => exchange.link(peer, { signal }),
     interest: (link, stored) => {
       link.send({ ...holdsOf(stored), type: 'interest' })

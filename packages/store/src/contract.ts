@@ -66,9 +66,13 @@ export interface ChunkStore {
    * Handles to one blob share their state. A pinned blob is never evicted. A blob of which nothing is held (and
    * that is not complete) is forgotten at its last release.
    * @throws {BlobSizeMismatchError} when the blob is known with another size.
+   * @throws {StoreIoError} when what is held of it can't be found out.
    */
   open(digest: Digest, size: number): Promise<StoredBlob>
-  /** Pins a blob that the store has heard of; undefined for one that it has not. */
+  /**
+   * Pins a blob that the store has heard of; undefined for one that it has not.
+   * @throws {StoreIoError} when what is held of it can't be found out.
+   */
   find(digest: Digest): Promise<StoredBlob | undefined>
   /** What is held, most recently used first. */
   list(): StoredBlobInfo[]
@@ -78,7 +82,7 @@ export interface ChunkStore {
   /**
    * Checks every chunk that is held, once, those blobs first whose last check is longest ago. A pass that was cut
    * short goes on where it stopped. Does not count as use. Chunks that don't match their hash are dropped.
-   * Rejects with the signal's reason when aborted.
+   * Data that the kernel has in memory is checked there, not on the disk. Rejects with the signal's reason when aborted.
    */
   scrub(options: { readonly bytesPerSecond: number; readonly signal: AbortSignal }): Promise<ScrubReport>
   /**

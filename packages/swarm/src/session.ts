@@ -117,6 +117,8 @@ export class DownloadSession {
   #rescueAt: number
   #rescuing = false
   #originFailures = 0
+  /** Reads from this number on were started after the last failure that was counted. */
+  #countFrom = 1
   #originRetryAt = 0
   #originRefused = false
   #wholeOnly = false
@@ -171,6 +173,8 @@ export class DownloadSession {
   /** A reader wants chunks [from, to); `strict` ones take only chunks that are believed by themselves. */
   readerAdded(id: number, from: number, to: number, strict: boolean, now: number): void {
     this.#readers.set(id, { position: from, end: to, strict })
+    // What failed for earlier readers is tried again for this one.
+    this.#originFailures = 0
     this.#pump(now)
   }
 
@@ -212,7 +216,8 @@ export class DownloadSession {
     while (start < to && (this.#has(start) || this.#pending[start]! > 0)) start++
     let end = start
     while (end < to && !this.#has(end) && this.#pending[end] === 0) end++
-    const wanted = this.#active && end > start && this.#fetches.size < this.#limits.maxOriginFetches * 2
+    const most = this.#wholeOnly ? 1 : this.#limits.maxOriginFetches * 2
+    const wanted = this.#active && end > start && this.#fetches.size < most
     if (!wanted) {
       this.#effects.push({ type: 'lease-end', lease, outcome: 'released' })
     } else {
@@ -373,10 +378,15 @@ export class DownloadSession {
       })
     }
     if (failure !== undefined && failure.wholeOnly !== true) {
-      this.#originFailures++
+      // Reads that ran side by side fail together: that is one failure.
+      if (fetchId >= this.#countFrom) {
+        this.#originFailures++
+        this.#countFrom = this.#nextFetch
+      }
       if (failure.refused) this.#originRefused = true
       const backOff =
-        Math.min(RETRY_MAX_MS, RETRY_BASE_MS * 2 ** (this.#originFailures - 1)) * (0.5 + this.#random())
+        Math.min(RETRY_MAX_MS, RETRY_BASE_MS * 2 ** Math.max(0, this.#originFailures - 1)) *
+        (0.5 + this.#random())
       this.#originRetryAt = now + Math.max(backOff, failure.retryAfterMs ?? 0)
       this.#demanded = -1
       if (this.#hopeless()) this.#giveUp()
@@ -660,8 +670,8 @@ export class DownloadSession {
   #updateDemand(now: number): void {
     if (!this.#schedulerUp) return
     const resting = now < this.#originRetryAt || this.#originRefused
-    const slots =
-      this.complete || resting ? 0 : Math.max(0, this.#limits.maxOriginFetches - this.#fetches.size)
+    const most = this.#wholeOnly ? 1 : this.#limits.maxOriginFetches
+    const slots = this.complete || resting ? 0 : Math.max(0, most - this.#fetches.size)
     if (slots === this.#demanded) return
     this.#demanded = slots
     this.#effects.push({ type: 'lease-demand', slots, from: this.#firstNeeded() })

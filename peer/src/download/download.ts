@@ -110,6 +110,7 @@ export class Download {
   #lastError: Error | undefined
   #released = false
   #settled = false
+  #rangesIgnored = false
   readonly #lingerMs: number
 
   constructor(options: {
@@ -389,6 +390,7 @@ export class Download {
         layout,
         from,
         to,
+        skip: this.#rangesIgnored,
         signal: controller.signal,
         buffers,
         onBytes,
@@ -408,6 +410,7 @@ export class Download {
   #fetchFailed(fetch: number, source: BlobSource | undefined, error: unknown): void {
     const failure = error instanceof Error ? error : new Error(String(error))
     if (failure instanceof OriginIgnoresRangesError) {
+      this.#rangesIgnored = true
       this.#session.fetchEnded(fetch, { refused: false, wholeOnly: true }, this.#now())
       return
     }

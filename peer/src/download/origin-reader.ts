@@ -20,8 +20,9 @@ export interface OriginChunk {
 
 /**
  * Reads chunks [from, to) of a blob with one request, in order, each whole. Without a range in the request when the
- * run is the whole blob, so that an origin that knows none will do.
- * @throws {OriginIgnoresRangesError} when the origin answers a range that does not begin the blob with the whole blob;
+ * run is the whole blob, so that an origin that knows none will do. When a range that begins the blob is answered with
+ * the whole blob, all of it is read: chunks beyond `to` are yielded too.
+ * @throws {OriginIgnoresRangesError} when the origin answers a range further on with the whole blob, unless `skip` is set;
  * @throws {OriginSizeError} when the blob has another size there; and what {@link BlobBody} throws.
  */
 export async function* readChunks(options: {
@@ -31,21 +32,29 @@ export async function* readChunks(options: {
   readonly layout: ChunkLayout
   readonly from: number
   readonly to: number
+  /** The origin is known to ignore ranges: what comes before the run is read and thrown away. */
+  readonly skip: boolean
   readonly signal: AbortSignal
   readonly buffers: ChunkBuffers
   /** Called for every piece that arrives, with its length in bytes. */
   readonly onBytes: (bytes: number) => void
 }): AsyncGenerator<OriginChunk> {
-  const { layout, digest, from, to, buffers, onBytes } = options
+  const { layout, digest, from, buffers, onBytes } = options
+  let { to } = options
   const start = layout.offset(from)
-  const end = layout.offset(to - 1) + layout.length(to - 1)
+  let end = layout.offset(to - 1) + layout.length(to - 1)
   const range = end - start === layout.size ? undefined : { from: start, to: end }
   const blob = await openContent({ ...options, range })
   const chunkMemory = buffers.take(Math.min(layout.chunkBytes, layout.size))
   try {
     if (blob.size !== undefined && blob.size !== layout.size)
       throw new OriginSizeError(digest, layout.size, blob.size)
-    if (blob.offset > start || (!blob.honouredRange && start > 0)) throw new OriginIgnoresRangesError(digest)
+    if (blob.offset > start) throw new OriginIgnoresRangesError(digest)
+    if (!blob.honouredRange) {
+      if (start > 0 && !options.skip) throw new OriginIgnoresRangesError(digest)
+      to = layout.count
+      end = layout.size
+    }
     let position = blob.offset
     let index = from
     let filled = 0

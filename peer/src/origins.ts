@@ -9,6 +9,9 @@ import type { Logger, Metrics } from '@darter/runtime'
 import type { PeerConfig, RegistryUpstreamConfig } from './config.ts'
 import { createUpstreams, type Upstream, type Upstreams } from './upstreams.ts'
 
+/** How long the credential helpers may take at the start, ms. */
+const HELPER_MS = 15_000
+
 /**
  * The allowed upstreams, each with its origin. Reads the files of private certificate authorities.
  * @throws what reading those files throws.
@@ -33,7 +36,7 @@ export async function openUpstreams(options: {
         const origin = createLayoutOrigin({ name, directory: upstream.path, progressTimeoutMs })
         return { name, hosts: upstream.hosts, origin, hasCredentials: false, isPublic: true }
       }
-      const credentials = credentialsOf(upstream, config.dockerConfigFile)
+      const credentials = await credentialsOf(upstream, config.dockerConfigFile)
       const origin = createRegistryOrigin({
         name,
         url: upstream.url,
@@ -57,12 +60,18 @@ export async function openUpstreams(options: {
   return createUpstreams({ upstreams, default: config.defaultUpstream })
 }
 
-function credentialsOf(
+/**
+ * Where an upstream's credentials come from. A docker config without any for it counts as none: what its registry then
+ * answers, it answers to everybody, and the cluster may share it.
+ */
+async function credentialsOf(
   { name, url, hosts, credentials, dockerConfigFile }: RegistryUpstreamConfig,
   commonFile: string | undefined,
-): CredentialSource | undefined {
+): Promise<CredentialSource | undefined> {
   if (credentials !== undefined) return async () => ({ kind: 'password', ...credentials })
   const file = dockerConfigFile ?? commonFile
   if (file === undefined) return undefined
-  return createDockerConfigSource({ file, hosts: [name, ...hosts, new URL(url).host] })
+  const source = createDockerConfigSource({ file, hosts: [name, ...hosts, new URL(url).host] })
+  const found = await source(AbortSignal.timeout(HELPER_MS))
+  return found === undefined ? undefined : source
 }

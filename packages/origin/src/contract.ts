@@ -55,6 +55,11 @@ export interface ForwardRequest {
   readonly path: string
   /** Request headers, lower case, hop-by-hop ones already removed. */
   readonly headers: Readonly<Record<string, string | string[]>>
+  /**
+   * Whether the credentials configured for the upstream may go with a request that brings none (the default). False for
+   * what changes something: whoever reaches a mirror may read with its credentials, not push with them.
+   */
+  readonly vouch?: boolean | undefined
   /** Streamed with backpressure, never buffered whole. Undefined: the request has none. */
   readonly body?: AsyncIterable<Uint8Array> | undefined
   readonly signal: AbortSignal

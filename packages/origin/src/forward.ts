@@ -31,12 +31,15 @@ export function createForwarder(options: {
       ...(!reads && { patienceMs }),
       signal,
     }
-    if (!request.body) return passBack(await client.send(hop, scope, true))
+    const vouch = request.vouch ?? true
+    if (!request.body) return passBack(await (vouch ? client.send(hop, scope, true) : client.sendAsIs(hop)))
 
     // A streamed body cannot be sent twice, so that a challenge is asked for beforehand.
-    if (headers['authorization'] === undefined) await client.learnChallenge(scope, headers['via'], signal)
+    if (vouch && headers['authorization'] === undefined)
+      await client.learnChallenge(scope, headers['via'], signal)
     const body = Readable.from(request.body, { objectMode: false, highWaterMark: 64 * 1024 })
-    return passBack(await client.send({ ...hop, body }, scope, false))
+    const streamed = { ...hop, body }
+    return passBack(await (vouch ? client.send(streamed, scope, false) : client.sendAsIs(streamed)))
   }
 
   function passBack(answer: Awaited<ReturnType<UpstreamClient['send']>>): ForwardResponse {

@@ -30,6 +30,8 @@ export interface UpstreamClient {
   via(chain: string | undefined): string
   /** Sends one request as it is; a 401 without the caller's own credentials is answered once when `replayable`. */
   send(hop: HopRequest, scope: string, replayable: boolean): Promise<Answer>
+  /** Sends one request with no other credentials than its own. */
+  sendAsIs(hop: HopRequest): Promise<Answer>
   /** Sees to it that configured credentials can go with a request that cannot be replayed, by asking for `/v2/`. */
   learnChallenge(scope: string, via: string, signal: AbortSignal): Promise<void>
 }
@@ -98,6 +100,7 @@ export function createUpstreamClient(options: {
     urlOf,
     via,
     send: (hop, scope, replayable) => authorized(hop, scope, replayable, transport.send),
+    sendAsIs: transport.send,
     learnChallenge: async (scope, chain, signal) => {
       if (!authenticator || (await authenticator.prepare(scope, signal)) !== undefined) return
       const ping: HopRequest = {

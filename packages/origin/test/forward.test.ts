@@ -194,6 +194,19 @@ test('configured credentials go with a request that has no body after its challe
   assert.equal(server.requests.length, 4)
 })
 
+test('configured credentials stay here where the request may not be vouched for', async () => {
+  await using server = await serve((message, response) => {
+    response.writeHead(message.headers.authorization === undefined ? 401 : 200).end()
+  })
+  await using origin = openOrigin(server.url, {
+    credentials: async () => ({ kind: 'password', username: 'u', password: 'p' }),
+  })
+  const answer = await origin.forward(ask({ method: 'DELETE', path: 'a/manifests/t', vouch: false }))
+  await readAll(answer.body)
+  assert.equal(answer.status, 401)
+  assert.equal(server.requests.length, 1)
+})
+
 test('paths that lead out of /v2/ reach nobody', async () => {
   await using server = await serve((_, response) => void response.end())
   await using origin = openOrigin(server.url)

@@ -206,6 +206,7 @@ export function storeConformance(name: string, makeStore: MakeStore): void {
         assert.equal(blob.complete, true)
         blob.release()
         const [info] = store.list()
+        assert.deepEqual(store.info(sample.digest), info)
         assert.equal(info!.complete, true)
         assert.equal(info!.heldChunks, 2)
         assert.equal(info!.size, 2 * CHUNK)

@@ -52,7 +52,7 @@ export interface ScrubReport {
  * Chunks of blobs on this machine. Nothing is held that was not verified, and what is held survives the loss of the
  * process (on disk after at most 200 ms): availability never runs ahead of the data.
  *
- * Every method but {@link list}, {@link usage}, {@link close} and the subscriptions
+ * Every method but {@link info}, {@link list}, {@link usage}, {@link close} and the subscriptions
  * @throws {StoreClosedError} once {@link close} was called.
  */
 export interface ChunkStore {
@@ -74,6 +74,8 @@ export interface ChunkStore {
    * @throws {StoreIoError} when what is held of it can't be found out.
    */
   find(digest: Digest): Promise<StoredBlob | undefined>
+  /** What is held of one blob, without touching it; undefined for one that {@link list} would leave out. */
+  info(digest: Digest): StoredBlobInfo | undefined
   /** What is held, most recently used first. */
   list(): StoredBlobInfo[]
   /** Deletes a blob unless it is pinned; returns whether it is gone. */

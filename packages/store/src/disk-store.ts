@@ -137,6 +137,11 @@ class DiskStore implements ChunkStore {
     })
   }
 
+  info(digest: Digest): StoredBlobInfo | undefined {
+    const record = this.#keeper.records.get(digest)
+    return record !== undefined && isListed(record) ? record.info() : undefined
+  }
+
   list(): StoredBlobInfo[] {
     return [...this.#listed()].toReversed().map(record => record.info())
   }
@@ -200,7 +205,7 @@ class DiskStore implements ChunkStore {
   }
 
   #listed(): IteratorObject<BlobRecord> {
-    return this.#keeper.records.values().filter(record => !record.gone && !record.doubtful && !record.vain)
+    return this.#keeper.records.values().filter(isListed)
   }
 
   /** What to wait for before a blob can be used: that it is gone, or out of doubt. Then ask again. */
@@ -320,4 +325,8 @@ class DiskStore implements ChunkStore {
       keeper.leave(record)
     }
   }
+}
+
+function isListed(record: BlobRecord): boolean {
+  return !record.gone && !record.doubtful && !record.vain
 }

@@ -107,6 +107,11 @@ class MemoryStore implements ChunkStore {
     return known === undefined ? undefined : this.#handle(known)
   }
 
+  info(digest: Digest): StoredBlobInfo | undefined {
+    const record = this.#records.get(digest)
+    return record === undefined || record.vain ? undefined : record.info()
+  }
+
   list(): StoredBlobInfo[] {
     return this.#listed()
       .map(record => record.info())

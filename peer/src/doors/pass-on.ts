@@ -104,6 +104,7 @@ export async function passOn(
     method: record.method,
     path: `${upstreamPath(target, repository)}${query === '' ? '' : `?${query}`}`,
     headers: forwardedHeaders(request),
+    vouch: record.method === 'GET' || record.method === 'HEAD',
     body: hasBody(request) ? bodyOf(request, onBodyWanted) : undefined,
     signal,
   })

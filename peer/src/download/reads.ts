@@ -164,7 +164,7 @@ export function createReads(options: {
   const knownSize = (digest: Digest): number | undefined => {
     const running = downloads.get(digest)
     if (running !== undefined) return running.stored.layout.size
-    return store.list().find(blob => blob.digest === digest)?.size
+    return store.info(digest)?.size
   }
 
   const open = async (request: OpenBlobRequest, kind: ContentKind): Promise<OpenedRead> => {
@@ -391,7 +391,7 @@ export function createReads(options: {
     },
     open: request => open(request, 'blob'),
     knownSize,
-    isHeld: digest => store.list().some(blob => blob.digest === digest && blob.complete),
+    isHeld: digest => store.info(digest)?.complete === true,
     manifest: async request => {
       const size = await sizeOf(request, 'manifest')
       if (size > MAX_MANIFEST_BYTES) throw new RangeError(`a manifest of ${size} bytes is too large`)

@@ -41,7 +41,8 @@ export async function openUpstreams(options: {
         name,
         url: upstream.url,
         ca: upstream.caFile === undefined ? undefined : await readFile(upstream.caFile, 'utf8'),
-        credentials,
+        // Public registries hand out tokens to everybody: readers without any get one that way.
+        credentials: credentials ?? (async () => ({ kind: 'anonymous' })),
         loopMarker,
         limits: { progressTimeoutMs },
         log,

@@ -14,6 +14,7 @@ import {
 } from '@darter/runtime'
 import { type ChunkStore, createDiskStore } from '@darter/store'
 import { createAccess } from './access/access.ts'
+import { createAdmission } from './access/admission.ts'
 import { createCallerKey } from './access/caller.ts'
 import { createAloneExchange } from './alone.ts'
 import type { PeerConfig, StoreConfig } from './config.ts'
@@ -113,6 +114,7 @@ export function createPeer(
     })
     const door = createRegistryDoor({
       upstreams,
+      admission: createAdmission({ clock, ttlMs: accessTtlMs }),
       health,
       callerKey,
       clock,

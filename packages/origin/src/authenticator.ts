@@ -156,6 +156,8 @@ export function createAuthenticator(options: AuthenticatorOptions): Authenticato
       return await work()
     } catch (error) {
       if (signal.aborted || !isRefusal(error)) throw error
+      // That a token server gives nothing to everybody is no fault of the configuration.
+      if (known?.credentials?.kind === 'anonymous') return undefined
       log?.warn({ upstream: name, reason: error.message }, 'configured credentials could not be used')
       return undefined
     }

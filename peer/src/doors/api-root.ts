@@ -44,6 +44,8 @@ export function createApiRoot(options: {
       method: 'GET',
       path: '',
       headers: forwardedHeaders(request),
+      // The upstream's challenge is what clients come for.
+      vouch: false,
       signal: deadline.signal,
     })
     return { status, headers, body: await readAll(body) }

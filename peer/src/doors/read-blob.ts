@@ -1,5 +1,6 @@
 import { formatContentRange, formatUnsatisfiedRange, ociErrorBody, parseRange } from '@darter/oci'
 import type { Access } from '../access/access.ts'
+import type { Admission } from '../access/admission.ts'
 import type { BlobReads, SpanChoice } from '../download/contract.ts'
 import type { Catalog } from '../tags/catalog.ts'
 import { codeOf } from './error-table.ts'
@@ -10,6 +11,7 @@ import { sendBody } from './send-body.ts'
 
 /** What a blob is read with. */
 export interface BlobRooms {
+  readonly admission: Admission
   readonly access: Access
   readonly catalog: Catalog
   readonly reads: BlobReads
@@ -22,11 +24,15 @@ export interface BlobRooms {
 export async function readBlob(
   exchange: Exchange,
   target: Extract<RegistryTarget, { kind: 'blob' }>,
-  { access, catalog, reads }: BlobRooms,
+  { admission, access, catalog, reads }: BlobRooms,
 ): Promise<void> {
-  const { caller, record, request, signal } = exchange
+  const { record, request, signal } = exchange
   const { digest } = target
-  await access.check(caller, { kind: 'blob', digest }, signal)
+  const { caller } = await admission.admit(
+    exchange.caller,
+    who => access.check(who, { kind: 'blob', digest }, signal),
+    signal,
+  )
   const place = { upstream: caller.upstream.name, repository: caller.repository }
   const hint = reads.knownSize(digest) ?? catalog.member(place, digest)?.size
   const etag = `"${digest}"`

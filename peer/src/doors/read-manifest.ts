@@ -1,5 +1,7 @@
 import type { Digest } from '@darter/oci'
 import type { Access } from '../access/access.ts'
+import type { Admission } from '../access/admission.ts'
+import type { Caller } from '../access/caller.ts'
 import { acceptMask } from '../tags/accept.ts'
 import type { Catalog } from '../tags/catalog.ts'
 import type { Manifests } from '../tags/manifests.ts'
@@ -9,6 +11,7 @@ import type { RegistryTarget } from './registry-path.ts'
 
 /** What a manifest is read with. */
 export interface ManifestRooms {
+  readonly admission: Admission
   readonly access: Access
   readonly catalog: Catalog
   readonly manifests: Manifests
@@ -24,8 +27,13 @@ export async function readManifest(
   target: Extract<RegistryTarget, { kind: 'manifest' }>,
   rooms: ManifestRooms,
 ): Promise<void> {
-  const { caller, record, request, signal } = exchange
-  const { digest, size, mediaType, stale } = await identify(exchange, target, rooms)
+  const { record, request, signal } = exchange
+  const { caller, value } = await rooms.admission.admit(
+    exchange.caller,
+    who => identify(who, exchange, target, rooms),
+    signal,
+  )
+  const { digest, size, mediaType, stale } = value
   record.digest = digest
   record.stale = stale
   const etag = `"${digest}"`
@@ -67,7 +75,8 @@ interface Identified {
 
 /** Finds out which manifest is meant, and that the caller may read it. */
 async function identify(
-  { caller, request, signal }: Exchange,
+  caller: Caller,
+  { request, signal }: Exchange,
   target: Extract<RegistryTarget, { kind: 'manifest' }>,
   { access, catalog, tags }: ManifestRooms,
 ): Promise<Identified> {

@@ -2,6 +2,7 @@ import { createLogger, createMetrics, systemClock } from '@darter/runtime'
 import type { Digest } from '@darter/oci'
 import { createRegistryOrigin } from '@darter/origin'
 import { createAccess } from '../../src/access/access.ts'
+import { createAdmission } from '../../src/access/admission.ts'
 import { createCallerKey } from '../../src/access/caller.ts'
 import { createDoorMetrics, createRegistryDoor } from '../../src/doors/index.ts'
 import type { BlobReads, Facts, Finding } from '../../src/download/contract.ts'
@@ -190,6 +191,7 @@ export async function startDoor(options: {
   const metrics = createMetrics({ prefix: 'darter_' })
   const door = createRegistryDoor({
     upstreams,
+    admission: createAdmission({ clock, ttlMs: 60_000 }),
     reads,
     access,
     catalog,

@@ -1,2 +1,3 @@
 export * from './config.ts'
+export { ERROR_TABLE } from './doors/error-table.ts'
 export { createPeer, type Peer, type PeerAddresses, type PeerStatus } from './peer.ts'

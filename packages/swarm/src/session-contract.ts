@@ -1,0 +1,64 @@
+/** Where a chunk came from. */
+export type ChunkOrigin = { readonly kind: 'origin' } | { readonly kind: 'neighbour'; readonly id: string }
+
+/** What the driver is to do; in the order given. */
+export type SessionEffect =
+  | { readonly type: 'request'; readonly neighbour: string; readonly chunk: number }
+  | { readonly type: 'cancel'; readonly neighbour: string; readonly chunk: number }
+  /** Read chunks [from, to) from the origin; `fetch` names the read in later events. */
+  | {
+      readonly type: 'fetch-origin'
+      readonly fetch: number
+      /** Undefined for a read on this peer's own account. */
+      readonly lease: number | undefined
+      readonly from: number
+      readonly to: number
+    }
+  | { readonly type: 'stop-origin'; readonly fetch: number }
+  | { readonly type: 'lease-demand'; readonly slots: number; readonly from: number }
+  | {
+      readonly type: 'lease-end'
+      readonly lease: number
+      readonly outcome: 'done' | 'failed' | 'released'
+      readonly wholeOnly?: boolean
+      readonly retryAfterMs?: number
+    }
+  | {
+      readonly type: 'blame'
+      readonly neighbour: string
+      readonly deed: 'wrong-bytes' | 'stalled' | 'vanished'
+    }
+  /** No source gave anything for too long, or the origin refuses and nobody else has it: readers must be told. */
+  | { readonly type: 'give-up' }
+
+/** Times and bounds of a session; all times in ms. */
+export interface SessionLimits {
+  /** The scheduler's answer to a join is awaited this long before the origin is read without it. */
+  readonly schedulerPatienceMs: number
+  /** Without a new chunk for this long the origin is read without a lease (plus up to half as much again at random). */
+  readonly rescueAfterMs: number
+  /** Without a new byte for this long the session gives up. */
+  readonly giveUpAfterMs: number
+  /** Leases worked on at the same time, and origin reads without a lease. */
+  readonly maxOriginFetches: number
+  /** Chunks in flight from neighbours, in bytes; bounds memory. */
+  readonly maxInFlightBytes: number
+  /** The in-order window before each reader, in chunks. */
+  readonly readerWindow: number
+  /** A request older than this and much older than expected is asked of another neighbour too. */
+  readonly hedgeAfterMs: number
+  /** Origin failures in a row, with nobody else to ask, after which the session gives up. */
+  readonly maxOriginFailures: number
+}
+
+/** The limits that production starts from. */
+export const DEFAULT_SESSION_LIMITS: SessionLimits = {
+  schedulerPatienceMs: 500,
+  rescueAfterMs: 4_000,
+  giveUpAfterMs: 40_000,
+  maxOriginFetches: 4,
+  maxInFlightBytes: 64 * 1024 * 1024,
+  readerWindow: 4,
+  hedgeAfterMs: 1_000,
+  maxOriginFailures: 3,
+}

@@ -1,4 +1,3 @@
-import { connect } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 
 /**
@@ -18,18 +17,6 @@ export async function until<T>(
     if (performance.now() > end) throw new Error(`waited ${timeoutMs} ms in vain: ${what}`)
     await delay(options.everyMs ?? 20)
   }
-}
-
-/** Whether something listens on a loopback port. */
-export function isListening(port: number): Promise<boolean> {
-  return new Promise(resolve => {
-    const socket = connect({ host: '127.0.0.1', port })
-    socket.once('connect', () => {
-      socket.destroy()
-      resolve(true)
-    })
-    socket.once('error', () => resolve(false))
-  })
 }
 
 /** The status of a GET, or undefined while nothing answers. */

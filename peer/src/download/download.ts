@@ -1,30 +1,21 @@
 import { ChunkRefusedError, type Link, LinkStalledError, type SchedulerLink } from '@darter/exchange'
 import { DarterError, type Digest, digestAlgorithm, digestHex } from '@darter/oci'
-import { OriginStatusError } from '@darter/origin'
 import type { ChunkBuffers, Clock, Logger } from '@darter/runtime'
 import { ChunkMissingError, type StoredBlob } from '@darter/store'
 import { Bitfield, type ChunkOrigin, DownloadSession, type Random, type SessionEffect } from '@darter/swarm'
 import type { PeerAddress } from '@darter/wire'
 import type { ByteBudget } from './byte-budget.ts'
 import type { BlobSource } from './contract.ts'
-import {
-  NoSourceError,
-  OriginCorruptError,
-  OriginIgnoresRangesError,
-  OriginSizeError,
-  PeerStoppingError,
-  WrongBytesSentError,
-} from './errors.ts'
+import { NoSourceError, OriginCorruptError, OriginSizeError, PeerStoppingError } from './errors.ts'
+import { Membership } from './membership.ts'
 import type { DownloadMetrics } from './metrics.ts'
 import type { Neighbourhood } from './neighbourhood.ts'
-import { type ContentKind, hashIsDigest, type OriginChunk, readChunks } from './origin-reader.ts'
+import { type FetchFailure, OriginFetches } from './origin-fetches.ts'
+import { type ContentKind, hashIsDigest, type OriginChunk } from './origin-reader.ts'
 import { PrefixHasher } from './prefix-hasher.ts'
-import { SourceList } from './sources.ts'
+import { type ReaderAnswer, ReaderDesk } from './reader-desk.ts'
 
 const TICK_MS = 100
-const ALIVE_EVERY_MS = 400
-const RELINK_EVERY_MS = 2_000
-const REPORT_AT_CHUNKS = 8
 const HASH_BYTES = 32
 
 /** What downloads share. */
@@ -59,17 +50,6 @@ export interface DownloadReader {
   end(): void
 }
 
-interface Waiting {
-  readonly id: number
-  readonly strict: boolean
-  /** The first chunk that was not passed on yet. */
-  position: number
-  readonly from: number
-  awaited: number
-  wake: (() => void) | undefined
-  failure: Error | undefined
-}
-
 type State =
   | { readonly kind: 'running' | 'complete' | 'full' }
   | { readonly kind: 'failed'; readonly error: Error }
@@ -89,28 +69,21 @@ export class Download {
   readonly #session: DownloadSession
   readonly #hasher: PrefixHasher
   readonly #trusted: Bitfield
-  readonly #sources = new SourceList()
-  readonly #readers = new Map<number, Waiting>()
+  readonly #origin: OriginFetches
+  readonly #membership: Membership
+  readonly #readers = new ReaderDesk((chunk, strict) => this.#answer(chunk, strict))
   readonly #requests = new Map<string, AbortController>()
-  readonly #fetches = new Map<number, AbortController>()
   readonly #provenance = new Map<number, ChunkOrigin>()
   readonly #suspects = new Map<number, { readonly hash: Uint8Array; readonly by: ChunkOrigin | undefined }>()
   readonly #work = new Set<Promise<void>>()
-  readonly #stopping = new AbortController()
   readonly #onEnd: () => void
   readonly #resolveEnded: () => void
   #state: State = { kind: 'running' }
-  #wanted = new Map<string, PeerAddress>()
-  #linked = new Set<string>()
-  #unreported: number[] = []
   #timer: NodeJS.Timeout | undefined
   #lingerUntil: number | undefined
-  #relinkAt = 0
-  #nextReader = 1
   #lastError: Error | undefined
   #released = false
   #settled = false
-  #rangesIgnored = false
   readonly #lingerMs: number
 
   constructor(options: {
@@ -146,6 +119,19 @@ export class Download {
       now: context.clock.now(),
       schedulerUp: context.scheduler?.connected ?? false,
     })
+    this.#origin = new OriginFetches({
+      stored,
+      kind: this.kind,
+      buffers: context.buffers,
+      clock: context.clock,
+    })
+    this.#membership = new Membership({
+      scheduler: context.scheduler,
+      neighbourhood: context.neighbourhood,
+      stored,
+      log: this.#log,
+      onLinked: id => this.#session.neighbourUp(id),
+    })
     if (stored.layout.count === 1 && digestAlgorithm(this.digest) === 'sha256') {
       // The only chunk's sha256 is the blob's digest: nobody needs to vouch for it.
       this.#session.verifiedList([Buffer.from(digestHex(this.digest), 'hex')], index =>
@@ -156,7 +142,7 @@ export class Download {
 
   /** Begins to work; call once. */
   start(): void {
-    this.#join()
+    this.#membership.join(this.#state.kind === 'running')
     this.#timer = setInterval(() => this.#tick(), TICK_MS)
     this.#settle()
     this.#perform()
@@ -172,33 +158,26 @@ export class Download {
    * believed by themselves will do until the blob's digest is settled.
    */
   addReader(from: number, to: number, strict: boolean, source: BlobSource): DownloadReader {
-    const removeSource = this.#sources.add(source)
-    const id = this.#nextReader++
-    const entry: Waiting = {
-      id,
-      strict,
-      from,
-      position: from,
-      awaited: -1,
-      wake: undefined,
-      failure: undefined,
-    }
+    const removeSource = this.#origin.sources.add(source)
+    const id = this.#readers.add(from, strict)
     const before = new Set<number>()
     for (let chunk = from; chunk < to; chunk++) if (this.stored.held.has(chunk)) before.add(chunk)
-    this.#readers.set(id, entry)
     this.#lingerUntil = undefined
     this.#session.readerAdded(id, from, to, strict, this.#now())
     this.#perform()
     return {
-      wait: (chunk, signal) => this.#wait(entry, chunk, signal),
-      failure: () => entry.failure,
+      wait: (chunk, signal) => {
+        this.#session.readerMoved(id, chunk)
+        return this.#readers.wait(id, chunk, signal)
+      },
+      failure: () => this.#readers.failure(id),
       settled: () => this.#settled,
       provenance: chunk => {
         if (before.has(chunk)) return 'disk'
         return this.#provenance.get(chunk)?.kind === 'origin' ? 'origin' : 'peer'
       },
       end: () => {
-        if (!this.#readers.delete(id)) return
+        if (!this.#readers.remove(id)) return
         removeSource()
         this.#session.readerGone(id)
         this.#readerGone()
@@ -216,17 +195,17 @@ export class Download {
 
   schedulerChanged(up: boolean): void {
     if (this.#state.kind !== 'running') return
-    if (up) this.#join()
+    if (up) this.#membership.join(this.#state.kind === 'running')
     this.#session.schedulerChanged(up, this.#now())
     this.#perform()
   }
 
   neighbours(peers: readonly PeerAddress[]): void {
     if (this.#state.kind !== 'running') return
-    this.#wanted = new Map(peers.map(peer => [peer.id, peer]))
-    for (const id of this.#linked) if (!this.#wanted.has(id)) this.#unlink(id)
-    this.#session.schedulerAnswered(this.#now())
-    this.#link()
+    const now = this.#now()
+    for (const id of this.#membership.neighbours(peers)) this.#session.neighbourDown(id, undefined, now)
+    this.#session.schedulerAnswered(now)
+    this.#track(this.#membership.link(now, true))
     this.#perform()
   }
 
@@ -244,9 +223,9 @@ export class Download {
     if (this.#state.kind !== 'running' || this.stored.layout.count === 1) return
     const list = hashes.length === 0 ? undefined : splitHashes(hashes)
     const wrong = this.#session.verifiedList(list, index => this.stored.chunkHash(index))
-    this.#provedWrong(wrong)
+    this.#readers.provedWrong(wrong, this.digest)
     for (const chunk of wrong) this.#track(this.stored.dropChunk(chunk))
-    this.#wakeReaders()
+    this.#readers.wake()
     this.#perform()
   }
 
@@ -254,7 +233,7 @@ export class Download {
   linkHolds(link: Link, held: Bitfield, hashes: Uint8Array): void {
     if (this.#state.kind !== 'running') return
     this.#session.neighbourUp(link.peerId)
-    this.#linked.add(link.peerId)
+    this.#membership.linkedBy(link.peerId)
     let at = 0
     for (const chunk of held.indices()) {
       this.#session.neighbourHas(link.peerId, chunk, hashes.subarray(at, at + HASH_BYTES))
@@ -276,7 +255,7 @@ export class Download {
   }
 
   linkClosed(peerId: string, reason: Error | undefined): void {
-    if (!this.#linked.delete(peerId)) return
+    if (!this.#membership.linkClosed(peerId)) return
     const deed =
       reason === undefined ? undefined : reason instanceof LinkStalledError ? 'stalled' : 'vanished'
     this.#session.neighbourDown(peerId, deed, this.#now())
@@ -309,17 +288,22 @@ export class Download {
         this.#requests.get(`${effect.neighbour} ${effect.chunk}`)?.abort()
         break
       case 'fetch-origin':
-        this.#track(this.#readOrigin(effect.fetch, effect.lease, effect.from, effect.to))
+        this.#track(this.#readOrigin(effect))
         break
       case 'stop-origin':
-        this.#fetches.get(effect.fetch)?.abort()
+        this.#origin.stop(effect.fetch)
         break
       case 'lease-demand':
-        this.#tell({ type: 'lease-demand', blob: this.digest, slots: effect.slots, from: effect.from })
+        this.#membership.tell({
+          type: 'lease-demand',
+          blob: this.digest,
+          slots: effect.slots,
+          from: effect.from,
+        })
         break
       case 'lease-end': {
-        this.#report()
-        this.#tell({ blob: this.digest, ...effect })
+        this.#membership.report()
+        this.#membership.tell({ blob: this.digest, ...effect })
         break
       }
       case 'blame':
@@ -328,7 +312,7 @@ export class Download {
           { peer: effect.neighbour, deed: effect.deed },
           'a neighbour failed; the chunk comes from elsewhere',
         )
-        this.#tell({ type: 'blame', peer: effect.neighbour, blob: this.digest, deed: effect.deed })
+        this.#membership.tell({ type: 'blame', peer: effect.neighbour, blob: this.digest, deed: effect.deed })
         break
       case 'give-up':
         this.#fail(this.#lastError ?? new NoSourceError(this.digest, undefined))
@@ -365,70 +349,35 @@ export class Download {
     }
   }
 
-  async #readOrigin(fetch: number, lease: number | undefined, from: number, to: number): Promise<void> {
-    const controller = new AbortController()
-    this.#fetches.set(fetch, controller)
-    const source = this.#sources.current()
-    let lastSign = this.#now()
-    const onBytes = (bytes: number): void => {
-      this.#context.metrics.receivedFromOrigin(bytes)
-      const now = this.#now()
-      if (now - lastSign < ALIVE_EVERY_MS) return
-      lastSign = now
-      this.#session.bytesFlowed(now)
-      if (lease !== undefined) this.#tell({ type: 'lease-alive', blob: this.digest, lease })
-    }
-    try {
-      if (source === undefined) throw new NoSourceError(this.digest, undefined)
-      const { digest, kind } = this
-      const { buffers } = this.#context
-      const layout = this.stored.layout
-      for await (const chunk of readChunks({
-        source,
-        digest,
-        kind,
-        layout,
-        from,
-        to,
-        skip: this.#rangesIgnored,
-        signal: controller.signal,
-        buffers,
-        onBytes,
-      })) {
-        await this.#keepFromOrigin(chunk)
-        controller.signal.throwIfAborted()
-      }
-      this.#session.fetchEnded(fetch, undefined, this.#now())
-    } catch (error) {
-      if (!controller.signal.aborted) this.#fetchFailed(fetch, source, error)
-    } finally {
-      this.#fetches.delete(fetch)
-      this.#perform()
-    }
+  async #readOrigin(effect: SessionEffect & { type: 'fetch-origin' }): Promise<void> {
+    const { fetch, lease } = effect
+    const outcome = await this.#origin.run(fetch, effect, {
+      keep: chunk => this.#keepFromOrigin(chunk),
+      bytes: count => this.#context.metrics.receivedFromOrigin(count),
+      sign: () => {
+        this.#session.bytesFlowed(this.#now())
+        if (lease !== undefined) this.#membership.tell({ type: 'lease-alive', blob: this.digest, lease })
+      },
+    })
+    if (outcome === 'done') this.#session.fetchEnded(fetch, undefined, this.#now())
+    else if (outcome !== 'stopped') this.#fetchFailed(fetch, outcome)
+    this.#perform()
   }
 
-  #fetchFailed(fetch: number, source: BlobSource | undefined, error: unknown): void {
-    const failure = error instanceof Error ? error : new Error(String(error))
-    if (failure instanceof OriginIgnoresRangesError) {
-      this.#rangesIgnored = true
-      this.#session.fetchEnded(fetch, { refused: false, wholeOnly: true }, this.#now())
+  #fetchFailed(fetch: number, failure: FetchFailure): void {
+    const { error, refused, wholeOnly, retryAfterMs } = failure
+    if (!wholeOnly) {
+      this.#lastError = error
+      this.#context.metrics.originFailed()
+      const code = error instanceof DarterError ? error.code : undefined
+      this.#log.info({ err: error.message, code }, 'reading the origin failed')
+    }
+    if (error instanceof OriginSizeError || error instanceof OriginCorruptError) {
+      this.#fail(error)
       return
     }
-    this.#lastError = failure
-    this.#context.metrics.originFailed()
-    this.#log.info({ err: failure.message, code: codeOf(failure) }, 'reading the origin failed')
-    if (failure instanceof OriginSizeError || failure instanceof OriginCorruptError) {
-      this.#fail(failure)
-      return
-    }
-    const refusal = failure instanceof OriginStatusError && isRefusal(failure.status)
-    const refused = refusal && (source === undefined || !this.#sources.refused(source))
-    const retryAfterMs = failure instanceof OriginStatusError ? retryAfter(failure) : undefined
-    this.#session.fetchEnded(
-      fetch,
-      { refused, ...(retryAfterMs === undefined ? {} : { retryAfterMs }) },
-      this.#now(),
-    )
+    const hint = retryAfterMs === undefined ? {} : { retryAfterMs }
+    this.#session.fetchEnded(fetch, { refused, wholeOnly, ...hint }, this.#now())
   }
 
   async #keepFromOrigin(chunk: OriginChunk): Promise<void> {
@@ -456,9 +405,9 @@ export class Download {
     const before = this.stored.chunkHash(index)
     if (before !== undefined && Buffer.from(hash).equals(before)) {
       this.#session.chunkStored(index, { kind: 'origin' }, this.#now())
-      this.#wakeReaders()
+      this.#readers.wake()
     } else {
-      this.#provedWrong([index])
+      this.#readers.provedWrong([index], this.digest)
       await this.stored.dropChunk(index)
       await this.#keep(index, bytes, hash, { kind: 'origin' })
     }
@@ -480,12 +429,10 @@ export class Download {
     }
     this.#provenance.set(chunk, by)
     this.#session.chunkStored(chunk, by, this.#now())
-    this.#context.neighbourhood.pushHave(this.digest, chunk, hash)
-    this.#unreported.push(chunk)
-    if (this.#unreported.length >= REPORT_AT_CHUNKS) this.#report()
+    this.#membership.holds(chunk, hash)
     if (!this.#hasher.offer(chunk, bytes) || this.stored.held.has(this.#hasher.chunks)) this.#hashOn()
     this.#settle()
-    this.#wakeReaders()
+    this.#readers.wake()
     this.#perform()
   }
 
@@ -526,10 +473,10 @@ export class Download {
     this.#session.stop()
     this.#perform()
     for (const chunk of this.stored.held.indices()) this.#trusted.set(chunk)
-    this.#report()
-    this.#join()
-    if (this.#session.verifiedHashes === undefined) this.#vouch()
-    this.#wakeReaders()
+    this.#membership.report()
+    this.#membership.join(this.#state.kind === 'running')
+    if (this.#session.verifiedHashes === undefined) this.#membership.vouch()
+    this.#readers.wake()
     this.#track(
       this.stored.markComplete().then(this.#resolveEnded, error => {
         this.#log.error({ err: error }, 'a complete blob could not be made durable')
@@ -558,7 +505,7 @@ export class Download {
     this.#hasher.restart()
     const all = suspects.length === 0
     const dropped = all ? [...this.stored.held.indices()] : suspects
-    this.#provedWrong(dropped)
+    this.#readers.provedWrong(dropped, this.digest)
     for (const chunk of dropped) {
       const hash = this.stored.chunkHash(chunk)
       if (!all && hash !== undefined) this.#suspects.set(chunk, { hash, by: this.#provenance.get(chunk) })
@@ -566,67 +513,21 @@ export class Download {
     }
     if (all) this.#fail(new OriginCorruptError(this.digest))
     else this.#session.onlyFromOrigin(suspects, this.#now())
-    this.#wakeReaders()
+    this.#readers.wake()
     this.#perform()
-  }
-
-  /** Callers that were sent one of these chunks have wrong bytes: their responses must not end well. */
-  #provedWrong(chunks: readonly number[]): void {
-    for (const reader of this.#readers.values()) {
-      if (chunks.some(chunk => chunk >= reader.from && chunk < reader.position)) {
-        reader.failure = new WrongBytesSentError(this.digest)
-      }
-    }
-  }
-
-  #vouch(): void {
-    const { count, size } = this.stored.layout
-    if (count <= 1) return
-    const hashes = Buffer.alloc(count * HASH_BYTES)
-    for (let chunk = 0; chunk < count; chunk++)
-      hashes.set(this.stored.chunkHash(chunk) ?? [], chunk * HASH_BYTES)
-    this.#tell({ type: 'vouch', blob: this.digest, size, hashes })
   }
 
   // ---- readers
 
-  #isReady(reader: Waiting): boolean {
-    const chunk = reader.awaited
-    if (!this.stored.held.has(chunk)) return false
-    if (this.#state.kind === 'complete') return true
-    if (reader.strict) return this.#trusted.has(chunk)
-    // The last chunk is what a caller that reads everything gets only when the digest is right.
-    return chunk < this.stored.layout.count - 1
-  }
-
-  async #wait(reader: Waiting, chunk: number, signal: AbortSignal): Promise<'ready' | 'pass-through'> {
-    reader.awaited = chunk
-    this.#session.readerMoved(reader.id, chunk)
-    for (;;) {
-      signal.throwIfAborted()
-      if (reader.failure !== undefined) throw reader.failure
-      if (this.#isReady(reader)) break
-      if (this.#state.kind === 'failed') throw this.#state.error
-      if (this.#state.kind === 'full') return 'pass-through'
-      await new Promise<void>(resolve => {
-        const onAbort = (): void => resolve()
-        signal.addEventListener('abort', onAbort, { once: true })
-        reader.wake = () => {
-          signal.removeEventListener('abort', onAbort)
-          resolve()
-        }
-      })
-      reader.wake = undefined
+  #answer(chunk: number, strict: boolean): ReaderAnswer {
+    const state = this.#state
+    if (this.stored.held.has(chunk)) {
+      // The last chunk is what a caller that reads everything gets only when the digest is right.
+      const believed = strict ? this.#trusted.has(chunk) : chunk < this.stored.layout.count - 1
+      if (state.kind === 'complete' || believed) return { kind: 'ready' }
     }
-    reader.position = chunk + 1
-    return 'ready'
-  }
-
-  #wakeReaders(): void {
-    const over = this.#state.kind !== 'running'
-    for (const reader of this.#readers.values()) {
-      if (over || reader.failure !== undefined || this.#isReady(reader)) reader.wake?.()
-    }
+    if (state.kind === 'failed') return state
+    return { kind: state.kind === 'full' ? 'pass-through' : 'wait' }
   }
 
   #readerGone(): void {
@@ -653,9 +554,9 @@ export class Download {
     this.#state = state
     this.#session.stop()
     this.#perform()
-    this.#report()
-    this.#join()
-    this.#wakeReaders()
+    this.#membership.report()
+    this.#membership.join(this.#state.kind === 'running')
+    this.#readers.wake()
     this.#onEnd()
     this.#readerGone()
   }
@@ -664,8 +565,7 @@ export class Download {
     if (this.#released) return
     this.#released = true
     clearInterval(this.#timer)
-    this.#stopping.abort()
-    for (const id of [...this.#linked]) this.#unlink(id)
+    this.#membership.close()
     this.#onEnd()
     this.#drain().then(this.#resolveEnded, this.#resolveEnded)
   }
@@ -679,68 +579,15 @@ export class Download {
 
   #tick(): void {
     const now = this.#now()
-    this.#report()
+    this.#membership.report()
     if (this.#state.kind !== 'running') return
     if (this.#lingerUntil !== undefined && now >= this.#lingerUntil && this.#readers.size === 0) {
       this.#fail(new PeerStoppingError())
       return
     }
-    if (now >= this.#relinkAt) this.#link()
+    this.#track(this.#membership.link(now, false))
     this.#session.tick(now)
     this.#perform()
-  }
-
-  /** Tells the scheduler what is held, and whether more is wanted. */
-  #join(): void {
-    const { digest, stored } = this
-    const wants = this.#state.kind === 'running'
-    this.#unreported = []
-    if (!wants && stored.held.count === 0) this.#tell({ type: 'leave', blob: digest })
-    else
-      this.#tell({ type: 'join', blob: digest, size: stored.layout.size, held: stored.held.toBytes(), wants })
-  }
-
-  #report(): void {
-    if (this.#unreported.length === 0) return
-    this.#tell({ type: 'held', blob: this.digest, chunks: this.#unreported })
-    this.#unreported = []
-  }
-
-  #tell(message: Parameters<SchedulerLink['send']>[0]): void {
-    this.#context.scheduler?.send(message)
-  }
-
-  #link(): void {
-    this.#relinkAt = this.#now() + RELINK_EVERY_MS
-    if (this.#context.scheduler?.connected === false) {
-      for (const link of this.#context.neighbourhood.openLinks()) this.#linkedTo(link)
-    }
-    for (const peer of this.#wanted.values()) {
-      if (this.#linked.has(peer.id)) continue
-      this.#track(this.#linkTo(peer))
-    }
-  }
-
-  async #linkTo(peer: PeerAddress): Promise<void> {
-    try {
-      const link = await this.#context.neighbourhood.connect(peer, this.#stopping.signal)
-      if (this.#state.kind === 'running' && !this.#stopping.signal.aborted) this.#linkedTo(link)
-    } catch (error) {
-      this.#log.debug({ peer: peer.id, err: error }, 'no link to a neighbour')
-    }
-  }
-
-  #linkedTo(link: Link): void {
-    if (this.#linked.has(link.peerId)) return
-    this.#linked.add(link.peerId)
-    this.#session.neighbourUp(link.peerId)
-    this.#context.neighbourhood.interest(link, this.stored)
-  }
-
-  #unlink(id: string): void {
-    this.#linked.delete(id)
-    this.#context.neighbourhood.leave(id, this.digest)
-    this.#session.neighbourDown(id, undefined, this.#now())
   }
 
   #track(work: Promise<void>): void {
@@ -759,19 +606,4 @@ function splitHashes(hashes: Uint8Array): Uint8Array[] {
   const list: Uint8Array[] = []
   for (let at = 0; at < hashes.length; at += HASH_BYTES) list.push(hashes.subarray(at, at + HASH_BYTES))
   return list
-}
-
-/** Statuses that asking again with the same credentials will not change. */
-function isRefusal(status: number): boolean {
-  return status >= 400 && status < 500 && status !== 408 && status !== 425 && status !== 429
-}
-
-function retryAfter(error: OriginStatusError): number | undefined {
-  const value = error.headers['retry-after']
-  const seconds = Number(Array.isArray(value) ? value[0] : value)
-  return Number.isFinite(seconds) && seconds > 0 ? Math.min(30_000, seconds * 1000) : undefined
-}
-
-function codeOf(error: Error): string | undefined {
-  return error instanceof DarterError ? error.code : undefined
 }

@@ -1,0 +1,132 @@
+import type { Link, SchedulerLink } from '@darter/exchange'
+import type { Logger } from '@darter/runtime'
+import type { StoredBlob } from '@darter/store'
+import type { PeerAddress, PeerMessage } from '@darter/wire'
+import type { Neighbourhood } from './neighbourhood.ts'
+
+const RELINK_EVERY_MS = 2_000
+const REPORT_AT_CHUNKS = 8
+const HASH_BYTES = 32
+
+/** A download's part in its blob's swarm: what the scheduler is told, and which neighbours are linked. */
+export class Membership {
+  readonly #scheduler: SchedulerLink | undefined
+  readonly #neighbourhood: Neighbourhood
+  readonly #stored: StoredBlob
+  readonly #log: Logger
+  readonly #onLinked: (id: string) => void
+  readonly #stopping = new AbortController()
+  #wanted = new Map<string, PeerAddress>()
+  readonly #linked = new Set<string>()
+  #unreported: number[] = []
+  #relinkAt = 0
+
+  /** `onLinked` is called for each neighbour that can be asked from now on. */
+  constructor(options: {
+    readonly scheduler: SchedulerLink | undefined
+    readonly neighbourhood: Neighbourhood
+    readonly stored: StoredBlob
+    readonly log: Logger
+    readonly onLinked: (id: string) => void
+  }) {
+    this.#scheduler = options.scheduler
+    this.#neighbourhood = options.neighbourhood
+    this.#stored = options.stored
+    this.#log = options.log
+    this.#onLinked = options.onLinked
+  }
+
+  /** Says something to the scheduler, if there is one. */
+  tell(message: PeerMessage): void {
+    this.#scheduler?.send(message)
+  }
+
+  /** Tells the scheduler all that is held, and whether more is wanted. */
+  join(wants: boolean): void {
+    const { digest, held, layout } = this.#stored
+    this.#unreported = []
+    if (!wants && held.count === 0) this.tell({ type: 'leave', blob: digest })
+    else this.tell({ type: 'join', blob: digest, size: layout.size, held: held.toBytes(), wants })
+  }
+
+  /** A chunk is held now: neighbours hear of it at once, the scheduler soon. */
+  holds(chunk: number, hash: Uint8Array): void {
+    this.#neighbourhood.pushHave(this.#stored.digest, chunk, hash)
+    this.#unreported.push(chunk)
+    if (this.#unreported.length >= REPORT_AT_CHUNKS) this.report()
+  }
+
+  /** Tells the scheduler what it has not been told yet. */
+  report(): void {
+    if (this.#unreported.length === 0) return
+    this.tell({ type: 'held', blob: this.#stored.digest, chunks: this.#unreported })
+    this.#unreported = []
+  }
+
+  /** Vouches for the chunk list of a blob whose digest was right. */
+  vouch(): void {
+    const { digest, layout } = this.#stored
+    if (layout.count <= 1) return
+    const hashes = Buffer.alloc(layout.count * HASH_BYTES)
+    for (let chunk = 0; chunk < layout.count; chunk++) {
+      hashes.set(this.#stored.chunkHash(chunk) ?? [], chunk * HASH_BYTES)
+    }
+    this.tell({ type: 'vouch', blob: digest, size: layout.size, hashes })
+  }
+
+  /** The scheduler's list of neighbours; returns those that are no longer on it and were unlinked. */
+  neighbours(peers: readonly PeerAddress[]): string[] {
+    this.#wanted = new Map(peers.map(peer => [peer.id, peer]))
+    const gone = [...this.#linked].filter(id => !this.#wanted.has(id))
+    for (const id of gone) this.#unlink(id)
+    return gone
+  }
+
+  /** Links neighbours that are not linked (any more); not more often than every 2 s unless `atOnce`. */
+  async link(now: number, atOnce: boolean): Promise<void> {
+    if (!atOnce && now < this.#relinkAt) return
+    this.#relinkAt = now + RELINK_EVERY_MS
+    if (this.#scheduler?.connected === false) {
+      for (const link of this.#neighbourhood.openLinks()) this.#linkedTo(link)
+    }
+    const missing = [...this.#wanted.values()].filter(({ id }) => !this.#linked.has(id))
+    await Promise.all(missing.map(peer => this.#linkTo(peer)))
+  }
+
+  /** A neighbour linked itself. */
+  linkedBy(id: string): void {
+    this.#linked.add(id)
+  }
+
+  /** A link broke; false when it was none of this download's. */
+  linkClosed(id: string): boolean {
+    return this.#linked.delete(id)
+  }
+
+  /** Leaves all neighbours. */
+  close(): void {
+    this.#stopping.abort()
+    for (const id of [...this.#linked]) this.#unlink(id)
+  }
+
+  async #linkTo(peer: PeerAddress): Promise<void> {
+    try {
+      const link = await this.#neighbourhood.connect(peer, this.#stopping.signal)
+      if (!this.#stopping.signal.aborted) this.#linkedTo(link)
+    } catch (error) {
+      this.#log.debug({ peer: peer.id, err: error }, 'no link to a neighbour')
+    }
+  }
+
+  #linkedTo(link: Link): void {
+    if (this.#linked.has(link.peerId)) return
+    this.#linked.add(link.peerId)
+    this.#onLinked(link.peerId)
+    this.#neighbourhood.interest(link, this.#stored)
+  }
+
+  #unlink(id: string): void {
+    this.#linked.delete(id)
+    this.#neighbourhood.leave(id, this.#stored.digest)
+  }
+}

@@ -1,0 +1,125 @@
+import { OriginStatusError } from '@darter/origin'
+import type { ChunkBuffers, Clock } from '@darter/runtime'
+import type { StoredBlob } from '@darter/store'
+import type { BlobSource } from './contract.ts'
+import { NoSourceError, OriginIgnoresRangesError } from './errors.ts'
+import { type ContentKind, type OriginChunk, readChunks } from './origin-reader.ts'
+import { SourceList } from './sources.ts'
+
+const ALIVE_EVERY_MS = 400
+const MAX_RETRY_AFTER_MS = 30_000
+
+/** How a fetch ended, when not all of its chunks came. */
+export interface FetchFailure {
+  readonly error: Error
+  /** Asking again with any of the callers' credentials will not help. */
+  readonly refused: boolean
+  /** The origin ignores ranges. */
+  readonly wholeOnly: boolean
+  readonly retryAfterMs: number | undefined
+}
+
+/** The reads of an origin that one download has under way. */
+export class OriginFetches {
+  /** The callers' ways to the origin. */
+  readonly sources = new SourceList()
+  readonly #stored: StoredBlob
+  readonly #kind: ContentKind
+  readonly #buffers: ChunkBuffers
+  readonly #clock: Clock
+  readonly #running = new Map<number, AbortController>()
+  #rangesIgnored = false
+
+  constructor(options: {
+    readonly stored: StoredBlob
+    readonly kind: ContentKind
+    readonly buffers: ChunkBuffers
+    readonly clock: Clock
+  }) {
+    this.#stored = options.stored
+    this.#kind = options.kind
+    this.#buffers = options.buffers
+    this.#clock = options.clock
+  }
+
+  /** Stops a fetch; its promise resolves to 'stopped'. */
+  stop(fetch: number): void {
+    this.#running.get(fetch)?.abort()
+  }
+
+  /**
+   * Reads chunks [from, to), and hands over each as it is whole; `keep` may take its time. `onSign` is called about every
+   * 400 ms while bytes flow, `onBytes` for every piece.
+   */
+  async run(
+    fetch: number,
+    run: { readonly from: number; readonly to: number },
+    on: {
+      readonly keep: (chunk: OriginChunk) => Promise<void>
+      readonly bytes: (count: number) => void
+      readonly sign: () => void
+    },
+  ): Promise<'done' | 'stopped' | FetchFailure> {
+    const controller = new AbortController()
+    const { signal } = controller
+    this.#running.set(fetch, controller)
+    const source = this.sources.current()
+    const { digest, layout } = this.#stored
+    let lastSign = this.#clock.now()
+    const onBytes = (count: number): void => {
+      on.bytes(count)
+      const now = this.#clock.now()
+      if (now - lastSign < ALIVE_EVERY_MS) return
+      lastSign = now
+      on.sign()
+    }
+    try {
+      if (source === undefined) throw new NoSourceError(digest, undefined)
+      const chunks = readChunks({
+        ...run,
+        source,
+        digest,
+        kind: this.#kind,
+        layout,
+        skip: this.#rangesIgnored,
+        signal,
+        buffers: this.#buffers,
+        onBytes,
+      })
+      for await (const chunk of chunks) {
+        await on.keep(chunk)
+        signal.throwIfAborted()
+      }
+      return 'done'
+    } catch (error) {
+      if (signal.aborted) return 'stopped'
+      return this.#failure(source, error instanceof Error ? error : new Error(String(error)))
+    } finally {
+      this.#running.delete(fetch)
+    }
+  }
+
+  #failure(source: BlobSource | undefined, error: Error): FetchFailure {
+    const wholeOnly = error instanceof OriginIgnoresRangesError
+    if (wholeOnly) this.#rangesIgnored = true
+    const status = error instanceof OriginStatusError ? error : undefined
+    const refusal = status !== undefined && isRefusal(status.status)
+    return {
+      error,
+      wholeOnly,
+      refused: refusal && (source === undefined || !this.sources.refused(source)),
+      retryAfterMs: status === undefined ? undefined : retryAfter(status),
+    }
+  }
+}
+
+/** Statuses that asking again with the same credentials will not change. */
+function isRefusal(status: number): boolean {
+  return status >= 400 && status < 500 && status !== 408 && status !== 425 && status !== 429
+}
+
+function retryAfter(error: OriginStatusError): number | undefined {
+  const value = error.headers['retry-after']
+  const seconds = Number(Array.isArray(value) ? value[0] : value)
+  return Number.isFinite(seconds) && seconds > 0 ? Math.min(MAX_RETRY_AFTER_MS, seconds * 1000) : undefined
+}

@@ -1,0 +1,104 @@
+import type { Digest } from '@darter/oci'
+import { WrongBytesSentError } from './errors.ts'
+
+/** What a reader may do about the chunk that it waits for. */
+export type ReaderAnswer =
+  | { readonly kind: 'ready' | 'pass-through' | 'wait' }
+  | { readonly kind: 'failed'; readonly error: Error }
+
+interface Waiting {
+  readonly from: number
+  readonly strict: boolean
+  /** The first chunk that was not passed on yet. */
+  position: number
+  awaited: number | undefined
+  wake: (() => void) | undefined
+  failure: Error | undefined
+}
+
+/** The callers of one download: who waits for which chunk, who has to be cut. */
+export class ReaderDesk {
+  readonly #readers = new Map<number, Waiting>()
+  readonly #answer: (chunk: number, strict: boolean) => ReaderAnswer
+  #nextId = 1
+
+  /** @param answer decides, by the download's state, about a chunk that is waited for. */
+  constructor(answer: (chunk: number, strict: boolean) => ReaderAnswer) {
+    this.#answer = answer
+  }
+
+  get size(): number {
+    return this.#readers.size
+  }
+
+  /** Adds a caller that reads from chunk `from` on; returns its number. */
+  add(from: number, strict: boolean): number {
+    const id = this.#nextId++
+    this.#readers.set(id, {
+      from,
+      strict,
+      position: from,
+      awaited: undefined,
+      wake: undefined,
+      failure: undefined,
+    })
+    return id
+  }
+
+  /** False when it was gone already. */
+  remove(id: number): boolean {
+    return this.#readers.delete(id)
+  }
+
+  failure(id: number): Error | undefined {
+    return this.#readers.get(id)?.failure
+  }
+
+  /** Waits until the chunk may be passed on, or cannot be kept. Rejects when there is no hope or the signal aborts. */
+  async wait(id: number, chunk: number, signal: AbortSignal): Promise<'ready' | 'pass-through'> {
+    const reader = this.#readers.get(id)
+    if (reader === undefined) throw new RangeError('this reader has ended')
+    reader.awaited = chunk
+    for (;;) {
+      signal.throwIfAborted()
+      if (reader.failure !== undefined) throw reader.failure
+      const answer = this.#answer(chunk, reader.strict)
+      if (answer.kind === 'failed') throw answer.error
+      if (answer.kind === 'pass-through') return 'pass-through'
+      if (answer.kind === 'ready') break
+      await this.#woken(reader, signal)
+    }
+    reader.position = chunk + 1
+    return 'ready'
+  }
+
+  /** Something changed: those who wait look again. */
+  wake(): void {
+    for (const reader of this.#readers.values()) {
+      if (reader.wake === undefined || reader.awaited === undefined) continue
+      if (reader.failure !== undefined || this.#answer(reader.awaited, reader.strict).kind !== 'wait')
+        reader.wake()
+    }
+  }
+
+  /** Callers that were sent one of these chunks have wrong bytes: their responses must not end well. */
+  provedWrong(chunks: readonly number[], digest: Digest): void {
+    for (const reader of this.#readers.values()) {
+      if (chunks.some(chunk => chunk >= reader.from && chunk < reader.position)) {
+        reader.failure = new WrongBytesSentError(digest)
+      }
+    }
+  }
+
+  async #woken(reader: Waiting, signal: AbortSignal): Promise<void> {
+    await new Promise<void>(resolve => {
+      const onAbort = (): void => resolve()
+      signal.addEventListener('abort', onAbort, { once: true })
+      reader.wake = () => {
+        signal.removeEventListener('abort', onAbort)
+        resolve()
+      }
+    })
+    reader.wake = undefined
+  }
+}

@@ -1,6 +1,6 @@
 export * from './contract.ts'
 export { type ControlServerOptions, createControlServer } from './control-server.ts'
 export * from './errors.ts'
-export { createExchange, EXCHANGE_DEFAULTS, type ExchangeLimits, type ExchangeOptions } from './exchange.ts'
+export { createExchange, type ExchangeLimits, type ExchangeOptions } from './exchange.ts'
 export type { ExchangeHooks } from './hooks.ts'
 export { type Identity, loadClusterKey, loadOrCreateClusterKey, loadOrCreateIdentity } from './identity.ts'

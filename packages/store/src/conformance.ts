@@ -13,8 +13,6 @@ import {
 } from './errors.ts'
 import { type SampleBlob, sampleBlob } from './sample-blob.ts'
 
-export { type SampleBlob, sampleBlob } from './sample-blob.ts'
-
 /** A store under test, and what ends it. */
 export interface TestedStore {
   readonly store: ChunkStore

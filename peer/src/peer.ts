@@ -184,7 +184,7 @@ export function createPeer(
       createScrubber(store, config.store.scrubBytesPerSecond, log),
       reads,
       facts,
-      { name: 'exchange', start: () => exchange.start(), stop: () => exchange.stop() },
+      { name: 'exchange', start: () => startExchange(exchange), stop: () => exchange.stop() },
       {
         name: 'admin door',
         start: async () => {
@@ -261,6 +261,22 @@ async function openExchange(
     log,
     hooks: { onRefused: (door, reason) => refused.inc({ door, reason }) },
   })
+}
+
+/** How long a start waits for the scheduler: the first pulls after it should find the swarm. */
+const SCHEDULER_WAIT_MS = 700
+
+/** Opens the swarm's ports and gives the scheduler a moment to answer; without it the peer starts all the same. */
+async function startExchange(exchange: Exchange): Promise<void> {
+  await exchange.start()
+  const { scheduler } = exchange
+  if (scheduler === undefined || scheduler.connected) return
+  const { promise, resolve } = Promise.withResolvers<void>()
+  const unsubscribe = scheduler.onUp(resolve)
+  const timer = setTimeout(resolve, SCHEDULER_WAIT_MS)
+  await promise
+  clearTimeout(timer)
+  unsubscribe()
 }
 
 async function openStore(config: StoreConfig, log: Logger, metrics: Metrics): Promise<ChunkStore> {

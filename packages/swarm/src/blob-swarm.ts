@@ -1,7 +1,7 @@
 import { Bitfield } from './bitfield.ts'
 import { runChunks } from './extents.ts'
 import { NeighbourGraph } from './graph.ts'
-import { type ChunkLayout, chunkLayout } from './layout.ts'
+import type { ChunkLayout } from './layout.ts'
 import { LeaseBook, type LeaseTimes } from './leases.ts'
 import type { Random } from './random.ts'
 
@@ -65,8 +65,8 @@ export class BlobSwarm {
   #wholeOnly = false
   #effects: SwarmEffect[] = []
 
-  constructor(size: number, random: Random, shape: SwarmShape = DEFAULT_SWARM_SHAPE) {
-    this.layout = chunkLayout(size)
+  constructor(layout: ChunkLayout, random: Random, shape: SwarmShape = DEFAULT_SWARM_SHAPE) {
+    this.layout = layout
     this.#holders = new Uint32Array(this.layout.count)
     this.#leases = new LeaseBook(this.layout.count, shape.leaseTimes)
     this.#graph = new NeighbourGraph(shape.degree, random)

@@ -10,6 +10,8 @@ import type { SessionEffect, SessionLimits } from './session-contract.ts'
 
 /** A neighbour with more requests than this in flight is not asked for another one's late chunks. */
 const MAX_HEDGES = 2
+/** A request that takes this many times what its neighbour's pace explains is late. */
+const LATE_FACTOR = 3
 
 /** What a pool shares with its session. */
 export interface PoolContext {
@@ -31,6 +33,8 @@ export class NeighbourPool {
   readonly #availability: Uint16Array
   #verified: readonly Uint8Array[] | undefined
   #inFlightBytes = 0
+  /** Chunks that a stalled neighbour had offered: the scheduler believes they can be had, and leases them to nobody. */
+  readonly #orphans = new Set<number>()
 
   constructor(context: PoolContext) {
     this.#context = context
@@ -58,7 +62,34 @@ export class NeighbourPool {
     for (const chunk of neighbour.held.indices()) this.#availability[chunk]!--
     const waiting = neighbour.inFlight.size > 0
     for (const chunk of neighbour.inFlight.keys()) this.#ended(chunk)
+    if (deed === 'stalled') for (const chunk of neighbour.held.indices()) this.#orphans.add(chunk)
     if (deed !== undefined && waiting) this.#context.emit({ type: 'blame', neighbour: id, deed })
+  }
+
+  /** Some chunks may be missing that only a stalled neighbour had offered. */
+  get anyOrphans(): boolean {
+    return this.#orphans.size > 0
+  }
+
+  /** Only a stalled neighbour had offered the chunk, and nobody does now. */
+  isOrphan(chunk: number): boolean {
+    return this.#orphans.has(chunk) && !this.offers(chunk)
+  }
+
+  /**
+   * Missing chunks in [from, to) that are much later than their neighbour's pace explains, and that nobody else has:
+   * only the origin can give them soon.
+   */
+  lateWithoutOther(from: number, to: number, now: number): number[] {
+    const late: number[] = []
+    const { held, pending } = this.#context
+    for (const slow of this.#neighbours.values()) {
+      for (const [chunk, since] of slow.inFlight) {
+        const inside = chunk >= from && chunk < to && !held.has(chunk) && !pending.isShared(chunk)
+        if (inside && this.#isLate(slow, now - since) && this.#availability[chunk] === 1) late.push(chunk)
+      }
+    }
+    return late
   }
 
   /** A neighbour said that it holds a chunk with this sha256. */
@@ -162,17 +193,20 @@ export class NeighbourPool {
 
   /** Asks a second neighbour for chunks that are much later than their neighbour's pace explains. */
   hedge(now: number): void {
-    const { layout, limits, pending } = this.#context
+    const { pending } = this.#context
     for (const slow of this.#neighbours.values()) {
       for (const [chunk, since] of slow.inFlight) {
-        const age = now - since
-        if (age < limits.hedgeAfterMs || pending.isShared(chunk)) continue
-        const expected = slow.expectedMs(layout.chunkBytes)
-        if (expected !== undefined && age < 3 * expected) continue
+        if (pending.isShared(chunk) || !this.#isLate(slow, now - since)) continue
         const other = this.#idleHolder(chunk, slow, now)
         if (other !== undefined) this.#request(other, chunk, now)
       }
     }
+  }
+
+  #isLate(neighbour: Neighbour, ageMs: number): boolean {
+    const { layout, limits } = this.#context
+    const expected = neighbour.expectedMs(layout.chunkBytes)
+    return ageMs >= limits.hedgeAfterMs && (expected === undefined || ageMs >= LATE_FACTOR * expected)
   }
 
   #idleHolder(chunk: number, except: Neighbour, now: number): Neighbour | undefined {

@@ -279,6 +279,7 @@ export class DownloadSession {
     }
     if (now >= this.#rescueAt) this.#rescuing = true
     this.#pool.hedge(now)
+    this.#rescueLate(now)
     this.#pump(now)
   }
 
@@ -307,9 +308,18 @@ export class DownloadSession {
   #readOrigin(now: number): void {
     if (this.#ownRule(now)) {
       this.#origin.readFree(chunk => this.#isMissing(chunk) && !this.#comesFromNeighbours(chunk))
-    } else if (this.#disputed.size > 0 || this.#readers.anyStrict) {
+    } else if (this.#disputed.size > 0 || this.#pool.anyOrphans || this.#readers.anyStrict) {
       // The scheduler sees no need, since these are held somewhere; but only the origin's own bytes will do.
       this.#origin.readFree(chunk => this.#onlyOriginWillDo(chunk))
+    }
+  }
+
+  /** What a reader waits for right now is not left to a neighbour that may never send it. */
+  #rescueLate(now: number): void {
+    if (!this.#origin.mayRead(false, now)) return
+    for (const position of this.#readers.positions()) {
+      const end = position + this.#limits.readerWindow
+      for (const chunk of this.#pool.lateWithoutOther(position, end, now)) this.#origin.readLate(chunk)
     }
   }
 
@@ -325,7 +335,8 @@ export class DownloadSession {
   }
 
   #onlyOriginWillDo(chunk: number): boolean {
-    return this.#readers.needsOrigin(chunk) || (this.#disputed.has(chunk) && !this.#held.has(chunk))
+    if (this.#readers.needsOrigin(chunk)) return true
+    return !this.#held.has(chunk) && (this.#disputed.has(chunk) || this.#pool.isOrphan(chunk))
   }
 
   #comesFromNeighbours(chunk: number): boolean {

@@ -73,6 +73,8 @@ export class OriginFetches {
       lastSign = now
       on.sign()
     }
+    // The next chunk arrives while the last one is written.
+    let keeping: Promise<unknown> = Promise.resolve()
     try {
       if (source === undefined) throw new NoSourceError(digest, undefined)
       const chunks = readChunks({
@@ -87,14 +89,17 @@ export class OriginFetches {
         onBytes,
       })
       for await (const chunk of chunks) {
-        await on.keep(chunk)
+        throwIfError(await keeping)
         signal.throwIfAborted()
+        keeping = on.keep(chunk).then(chunk.release, asError)
       }
+      throwIfError(await keeping)
       return 'done'
     } catch (error) {
       if (signal.aborted) return 'stopped'
-      return this.#failure(source, error instanceof Error ? error : new Error(String(error)))
+      return this.#failure(source, asError(error))
     } finally {
+      await keeping
       this.#running.delete(fetch)
     }
   }
@@ -111,6 +116,14 @@ export class OriginFetches {
       retryAfterMs: status === undefined ? undefined : retryAfter(status),
     }
   }
+}
+
+function asError(thrown: unknown): Error {
+  return thrown instanceof Error ? thrown : new Error(String(thrown))
+}
+
+function throwIfError(outcome: unknown): void {
+  if (outcome instanceof Error) throw outcome
 }
 
 /** Statuses that asking again with the same credentials will not change. */

@@ -12,10 +12,12 @@ export type ContentKind = 'blob' | 'manifest'
 /** A whole chunk read from the origin. */
 export interface OriginChunk {
   readonly index: number
-  /** Only valid until the next chunk is asked for. */
+  /** Valid until {@link release}. */
   readonly bytes: Uint8Array
   /** sha256 of `bytes`. */
   readonly hash: Uint8Array
+  /** Gives the memory of `bytes` back; to be called once. */
+  release(): void
 }
 
 /**
@@ -45,7 +47,7 @@ export async function* readChunks(options: {
   let end = layout.offset(to - 1) + layout.length(to - 1)
   const range = end - start === layout.size ? undefined : { from: start, to: end }
   const blob = await openContent({ ...options, range })
-  const chunkMemory = buffers.take(Math.min(layout.chunkBytes, layout.size))
+  let chunk: Uint8Array | undefined
   try {
     if (blob.size !== undefined && blob.size !== layout.size)
       throw new OriginSizeError(digest, layout.size, blob.size)
@@ -58,13 +60,13 @@ export async function* readChunks(options: {
     let position = blob.offset
     let index = from
     let filled = 0
-    let chunk = chunkMemory.subarray(0, layout.length(index))
     let hash = createHash('sha256')
     for await (const piece of blob.body) {
       onBytes(piece.length)
       let offset = Math.max(0, Math.min(piece.length, start - position))
       const usable = Math.min(piece.length, end - position)
       while (offset < usable) {
+        chunk ??= buffers.take(layout.length(index))
         const take = Math.min(usable - offset, chunk.length - filled)
         const part = piece.subarray(offset, offset + take)
         chunk.set(part, filled)
@@ -72,11 +74,12 @@ export async function* readChunks(options: {
         offset += take
         filled += take
         if (filled < chunk.length) continue
-        yield { index, bytes: chunk, hash: hash.digest() }
+        const bytes = chunk
+        chunk = undefined
+        yield { index, bytes, hash: hash.digest(), release: () => buffers.give(bytes) }
         index++
         if (index === to) break
         filled = 0
-        chunk = chunkMemory.subarray(0, layout.length(index))
         hash = createHash('sha256')
       }
       position += piece.length
@@ -88,7 +91,7 @@ export async function* readChunks(options: {
     throw new OriginSizeError(digest, layout.size, position)
   } finally {
     blob.cancel()
-    buffers.give(chunkMemory)
+    if (chunk !== undefined) buffers.give(chunk)
   }
 }
 

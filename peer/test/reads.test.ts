@@ -149,6 +149,14 @@ describe('reading a blob', () => {
     assert.ok(!at.reads.isHeld(source.digest))
   })
 
+  it('checks the digest also of what it streams through when the store fills up', async () => {
+    for (let at = 0; at < 3; at++) {
+      const source = scriptedOrigin(BLOB, [{ kind: 'wrong', at: at * 1000 }])
+      await using bench3 = await bench(source, MIN_CHUNK_BYTES * 2)
+      await assert.rejects(bench3.read())
+    }
+  })
+
   it('refuses content that does not have its digest', async () => {
     for (const [blob, code] of [
       [BLOB, 'WRONG_BYTES_SENT'],

@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { createHash, type Hash } from 'node:crypto'
 import { type Digest, digestAlgorithm, digestHex } from '@darter/oci'
 import { OriginStatusError } from '@darter/origin'
 import type { BlobSource, ByteSpan } from './contract.ts'
@@ -20,12 +20,14 @@ export async function* passThrough(options: {
   readonly kind: ContentKind
   readonly size: number
   readonly span: ByteSpan
+  /** For a caller that reads the whole blob and has its beginning: the hash of everything before the span. */
+  readonly prefix?: Hash | undefined
   readonly signal: AbortSignal
   readonly onBytes: (bytes: number) => void
 }): AsyncGenerator<Uint8Array> {
   const { digest, size, span, signal } = options
-  const whole = span.from === 0 && span.to === size
-  const hash = createHash(digestAlgorithm(digest))
+  const whole = span.to === size && (span.from === 0 || options.prefix !== undefined)
+  const hash = options.prefix ?? createHash(digestAlgorithm(digest))
   let position = span.from
   let failures = 0
   let heldBack: Uint8Array | undefined

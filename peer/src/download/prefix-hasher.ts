@@ -1,6 +1,6 @@
 import { createHash, type Hash } from 'node:crypto'
 import { type Digest, digestAlgorithm, digestHex } from '@darter/oci'
-import type { StoredBlob } from '@darter/store'
+import { ChunkMissingError, type ChunkStore, type StoredBlob } from '@darter/store'
 
 const PIECE_BYTES = 1024 * 1024
 
@@ -82,6 +82,33 @@ export class PrefixHasher {
       this.#offset = 0
       this.#next++
     }
+  }
+}
+
+/**
+ * The hash of the first `length` bytes of a blob, which the store still has to hold.
+ * @throws {ChunkMissingError} when it does not.
+ */
+export async function hashPrefix(store: ChunkStore, digest: Digest, length: number): Promise<Hash> {
+  const stored = await store.find(digest)
+  if (stored === undefined) throw new ChunkMissingError(digest, 0)
+  try {
+    const hash = createHash(digestAlgorithm(digest))
+    const buffer = Buffer.allocUnsafe(Math.min(PIECE_BYTES, stored.layout.chunkBytes))
+    for (let position = 0; position < length; ) {
+      const chunk = stored.layout.at(position)
+      const offset = position - stored.layout.offset(chunk)
+      const read = await stored.readChunk(
+        chunk,
+        offset,
+        buffer.subarray(0, Math.min(buffer.length, length - position)),
+      )
+      hash.update(buffer.subarray(0, read))
+      position += read
+    }
+    return hash
+  } finally {
+    stored.release()
   }
 }
 

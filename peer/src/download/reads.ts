@@ -1,3 +1,4 @@
+import type { Hash } from 'node:crypto'
 import type { Exchange } from '@darter/exchange'
 import { type Digest, MANIFEST_MEDIA_TYPES, MAX_MANIFEST_BYTES } from '@darter/oci'
 import { type Clock, type Component, createChunkBuffers, type Logger } from '@darter/runtime'
@@ -26,7 +27,7 @@ import type { DownloadMetrics } from './metrics.ts'
 import { createNeighbourhood, type Neighbourhood } from './neighbourhood.ts'
 import type { ContentKind } from './origin-reader.ts'
 import { passThrough } from './pass-through.ts'
-import { isEmptyDigest } from './prefix-hasher.ts'
+import { hashPrefix, isEmptyDigest } from './prefix-hasher.ts'
 
 const PIECE_BYTES = 256 * 1024
 const LINGER_MS = 5_000
@@ -228,7 +229,13 @@ export function createReads(options: {
     return 'pass-through'
   }
 
-  const direct = (request: OpenBlobRequest, kind: ContentKind, size: number, span: ByteSpan): BlobRead => {
+  const direct = (
+    request: OpenBlobRequest,
+    kind: ContentKind,
+    size: number,
+    span: ByteSpan,
+    prefix?: Hash,
+  ): BlobRead => {
     let fromOrigin = 0
     const body = passThrough({
       source: request,
@@ -236,6 +243,7 @@ export function createReads(options: {
       kind,
       size,
       span,
+      prefix,
       signal: request.signal,
       onBytes: bytes => {
         fromOrigin += bytes
@@ -262,7 +270,10 @@ export function createReads(options: {
       while (position < span.to) {
         signal.throwIfAborted()
         if (attached === undefined) {
-          const rest = direct(request, kind, layout.size, { from: position, to: span.to })
+          // Who reads the whole blob has its digest checked, whichever way the rest comes.
+          const whole = span.from === 0 && span.to === layout.size
+          const prefix = whole && position > 0 ? await hashPrefix(store, digest, position) : undefined
+          const rest = direct(request, kind, layout.size, { from: position, to: span.to }, prefix)
           for await (const piece of rest.body) {
             counts.fromOrigin += piece.length
             position += piece.length

@@ -129,6 +129,6 @@ export interface TransferConfig {
   readonly maxUploads: number
   /** Chunks fetched at the same moment, from peers and origins, over all downloads. */
   readonly maxDownloads: number
-  /** A source that sends no byte for this long is given up, in ms. */
+  /** An origin that sends no byte for this long is given up, in ms. */
   readonly progressTimeoutMs: number
 }

@@ -13,6 +13,7 @@ import {
   systemRandom,
 } from '@darter/runtime'
 import { type ChunkStore, createDiskStore } from '@darter/store'
+import { MAX_CHUNK_BYTES } from '@darter/swarm'
 import { createAccess } from './access/access.ts'
 import { createAdmission } from './access/admission.ts'
 import { createCallerKey } from './access/caller.ts'
@@ -26,7 +27,7 @@ import {
   type DoorAddress,
 } from './doors/index.ts'
 import { createFacts } from './download/facts.ts'
-import { createDownloadMetrics } from './download/metrics.ts'
+import { createDownloadMetrics, type DownloadMetrics } from './download/metrics.ts'
 import { createReads, type Reads } from './download/reads.ts'
 import { openUpstreams } from './origins.ts'
 import { createManifests, createTags, openCatalog } from './tags/index.ts'
@@ -86,12 +87,22 @@ export function createPeer(
     const downloadMetrics = createDownloadMetrics(metrics)
 
     let reads: Reads | undefined
-    const exchange = await openExchange(config, log, metrics, (blob, chunk) =>
+    const exchange = await openExchange(config, log, metrics, downloadMetrics, (blob, chunk) =>
       reads === undefined ? Promise.resolve('busy' as const) : reads.neighbourhood.serve(blob, chunk),
     )
     const store = await openStore(config.store, log, metrics)
     const facts = createFacts({ scheduler: exchange.scheduler, share: config.tags.shareResolutions })
-    reads = createReads({ store, exchange, facts, clock, random, log, metrics: downloadMetrics })
+    const maxInFlightBytes = config.transfers.maxDownloads * MAX_CHUNK_BYTES
+    reads = createReads({
+      store,
+      exchange,
+      facts,
+      clock,
+      random,
+      log,
+      metrics: downloadMetrics,
+      maxInFlightBytes,
+    })
 
     const catalog = await openCatalog({ file: join(config.store.dir, 'catalog.jsonl'), clock, log })
     const health = createUpstreamHealth({ clock })
@@ -132,6 +143,7 @@ export function createPeer(
       {
         upstreamDoors: [],
       }
+    let doorState: 'starting' | 'open' | 'closing' = 'starting'
     const addresses = (): PeerAddresses => ({
       door: bound.door ?? config.door,
       admin: bound.admin ?? config.admin,
@@ -160,8 +172,8 @@ export function createPeer(
       status,
       // A pull works without a scheduler, so a peer that has lost its own is ready all the same.
       readiness: () => ({
-        ready: bound.door !== undefined,
-        parts: { door: bound.door === undefined ? 'starting' : 'open', scheduler: schedulerState() },
+        ready: doorState === 'open',
+        parts: { door: doorState, scheduler: schedulerState() },
       }),
     })
 
@@ -206,8 +218,12 @@ export function createPeer(
           }
           bound.upstreamDoors = doors
           bound.door = await door.listen(config.door)
+          doorState = 'open'
         },
-        stop: signal => door.close(signal),
+        stop: signal => {
+          doorState = 'closing'
+          return door.close(signal)
+        },
       },
     ]
     stopAll = await startAll(components, {
@@ -236,6 +252,7 @@ async function openExchange(
   config: PeerConfig,
   log: Logger,
   metrics: Metrics,
+  downloads: DownloadMetrics,
   source: Parameters<typeof createExchange>[0]['source'],
 ): Promise<Exchange> {
   const { swarm, transfers } = config
@@ -259,7 +276,13 @@ async function openExchange(
     clock: systemClock,
     random: systemRandom,
     log,
-    hooks: { onRefused: (door, reason) => refused.inc({ door, reason }) },
+    hooks: {
+      onRefused: (door, reason) => refused.inc({ door, reason }),
+      onLinks: open => downloads.links(open),
+      onBytes: (direction, bytes) => {
+        if (direction === 'sent') downloads.sentToPeer(bytes)
+      },
+    },
   })
 }
 

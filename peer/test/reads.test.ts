@@ -36,6 +36,7 @@ async function bench(source: ScriptedOrigin, quotaBytes = 1e9): Promise<Bench> {
     random: seededRandom(7),
     log,
     metrics: createDownloadMetrics(createMetrics({ prefix: 'test_' })),
+    maxInFlightBytes: 64 * 1024 * 1024,
   })
   await reads.start()
   const upstream = {

@@ -2,12 +2,13 @@ import type { Digest } from '@darter/oci'
 import {
   BlameBook,
   BlobSwarm,
+  chunkLayout,
   DEFAULT_SWARM_SHAPE,
   type Random,
   type SwarmEffect,
   type SwarmShape,
 } from '@darter/swarm'
-import type { Deed, PeerAddress, PeerMessage, SchedulerMessage } from '@darter/wire'
+import { type Deed, LIMITS, type PeerAddress, type PeerMessage, type SchedulerMessage } from '@darter/wire'
 import { type FactAnswer, FactBook } from './facts.ts'
 
 /** A message that is to be sent to a peer. */
@@ -129,9 +130,10 @@ export class SwarmDirectory {
       case 'tell':
         return this.#answers(this.#facts.tell(from, message.key, message.value, message.ttlMs, now))
       case 'blame':
+        if (!this.#mayBlame(peer, message.peer, message.blob)) return []
         this.#blame.add(message.peer, from, message.deed, now)
         this.#events.onBlame?.(message.peer, from, message.blob, message.deed)
-        return message.deed === 'wrong-bytes' ? this.#discount(message.peer, from, message.blob, now) : []
+        return message.deed === 'wrong-bytes' ? this.#discount(message.peer, message.blob, now) : []
       case 'join':
         return this.#join(peer, message, now)
       default:
@@ -177,7 +179,7 @@ export class SwarmDirectory {
       return []
     }
     if (swarm === undefined) {
-      swarm = new BlobSwarm(message.size, this.#random, this.#shape)
+      swarm = new BlobSwarm(chunkLayout(message.size), this.#random, this.#shape)
       this.#swarms.set(message.blob, swarm)
     }
     peer.blobs.add(message.blob)
@@ -193,10 +195,14 @@ export class SwarmDirectory {
     return out
   }
 
+  /** Only those who take part in a blob's swarm can have met there. */
+  #mayBlame(accuser: Peer, accused: string, blob: Digest): boolean {
+    return accuser.address.id !== accused && this.#peers.has(accused) && accuser.blobs.has(blob)
+  }
+
   /** One accuser's word counts for this blob; a peer that several accuse is discounted wherever it takes part. */
-  #discount(accused: string, accuser: string, blob: Digest, now: number): Outgoing[] {
+  #discount(accused: string, blob: Digest, now: number): Outgoing[] {
     const out: Outgoing[] = []
-    if (accused === accuser || this.#peers.get(accuser)?.blobs.has(blob) !== true) return out
     const peer = this.#peers.get(accused)
     if (peer === undefined) return out
     const blobs = this.#blame.isShunned(accused, now) ? peer.blobs : new Set([blob])
@@ -274,7 +280,7 @@ export class SwarmDirectory {
   }
 
   #neighbours(blob: Digest, to: string, ids: readonly string[]): Outgoing[] {
-    const peers = ids.flatMap(id => this.#peers.get(id)?.address ?? [])
+    const peers = ids.slice(0, LIMITS.neighbours).flatMap(id => this.#peers.get(id)?.address ?? [])
     return [{ to, message: { type: 'neighbours', blob, peers } }]
   }
 

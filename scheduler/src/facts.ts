@@ -71,9 +71,17 @@ export class FactBook {
     return [{ to: peer, id, state: 'find-out' }]
   }
 
-  /** A peer tells a value, or that it found none. While a value is fresh only its finder's successor may change it. */
+  /**
+   * A peer tells a value, or that it found none. While a value is fresh only its finder's successor may change it; but
+   * anyone may say by an empty value that it is fresh no more.
+   */
   tell(peer: string, key: string, value: string | undefined, ttlMs: number, now: number): FactAnswer[] {
     const fact = this.#facts.get(key) ?? { value: undefined, freshUntil: 0, finder: undefined, waiters: [] }
+    if (value === '') {
+      // Something was changed through a peer: whoever asks next finds out. The last value stays for an outage.
+      fact.freshUntil = 0
+      return []
+    }
     const isFinder = fact.finder?.peer === peer
     if (!isFinder && (value === undefined || fact.freshUntil > now || fact.finder !== undefined)) return []
     fact.finder = undefined

@@ -32,6 +32,14 @@ describe('shared facts', () => {
     assert.deepEqual(book.tick(2 + DEFAULT_FACT_LIMITS.findMs), [{ to: 'd', id: 4, state: 'find-out' }])
   })
 
+  it('asks again once someone says that the fact has changed', () => {
+    const book = new FactBook()
+    book.tell('a', 'tag', 'old', 100, 0)
+    assert.deepEqual(book.tell('pusher', 'tag', '', 0, 1), [])
+    assert.deepEqual(book.ask('b', 1, 'tag', false, 2), [{ to: 'b', id: 1, state: 'find-out' }])
+    assert.deepEqual(book.ask('c', 1, 'tag', true, 2), [{ to: 'c', id: 1, state: 'known', value: 'old' }])
+  })
+
   it('remembers the last value for whoever takes a stale one', () => {
     const book = new FactBook()
     assert.deepEqual(book.ask('a', 1, 'tag', true, 0), [{ to: 'a', id: 1, state: 'unknown' }])

@@ -86,7 +86,10 @@ describe('neighbours that misbehave', requirePrograms(['docker-registry']), () =
       )
       const named = victim.log().some(line => line['peer'] === badId && line['deed'] === deed)
       assert(named, `no line of the log names ${badId} for ${deed}`)
-      assert((await victim.metric('darter_neighbour_failures_total', { deed })) > 0, 'no metric counts it')
+      assert(
+        (await victim.metric('darter_neighbour_failures_total', { deed, peer: badId ?? '' })) > 0,
+        'no metric counts it',
+      )
       await victim.daemon.stop()
       await bad.stop()
     })

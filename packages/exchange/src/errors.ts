@@ -1,6 +1,17 @@
 import { DarterError, quoted } from '@darter/oci'
 import type { Refusal } from '@darter/wire'
 
+/** There is no cluster key where one was expected. */
+export class MissingClusterKeyError extends DarterError {
+  readonly code = 'CLUSTER_KEY_MISSING'
+
+  constructor(file: string) {
+    super(
+      `there is no cluster key at ${quoted(file)}: copy it from the scheduler's data directory (mode 0600)`,
+    )
+  }
+}
+
 /** A secret's file that other users of the machine may read or change. */
 export class InsecureFileError extends DarterError {
   readonly code = 'SECRET_FILE_EXPOSED'

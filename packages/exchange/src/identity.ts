@@ -3,7 +3,7 @@ import { constants, link, mkdir, open, unlink } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { generateKeyPair, privateKeyFromProtobuf, privateKeyToProtobuf } from '@libp2p/crypto/keys'
 import type { Ed25519PrivateKey } from '@libp2p/interface'
-import { InsecureFileError, InvalidSecretError } from './errors.ts'
+import { InsecureFileError, InvalidSecretError, MissingClusterKeyError } from './errors.ts'
 
 /** Bytes of a cluster key. */
 const CLUSTER_KEY_BYTES = 32
@@ -46,10 +46,16 @@ export async function loadOrCreateClusterKey(file: string): Promise<KeyObject> {
 
 /**
  * The cluster key in `file`, which must exist.
- * @throws as {@link loadOrCreateClusterKey}, and what opening a missing file throws.
+ * @throws {MissingClusterKeyError} when it does not; as {@link loadOrCreateClusterKey}.
  */
 export async function loadClusterKey(file: string): Promise<KeyObject> {
-  return clusterKeyFrom(file, await readSecret(file))
+  try {
+    return clusterKeyFrom(file, await readSecret(file))
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT')
+      throw new MissingClusterKeyError(file)
+    throw error
+  }
 }
 
 function clusterKeyFrom(file: string, text: string): KeyObject {

@@ -67,7 +67,7 @@ describe('cluster key', () => {
 
   it('is not made where one must exist, nor believed when it is short', async t => {
     const file = join(await directory(t), 'key')
-    await assert.rejects(loadClusterKey(file), { code: 'ENOENT' })
+    await assert.rejects(loadClusterKey(file), { code: 'CLUSTER_KEY_MISSING' })
     await writeFile(file, 'ab'.repeat(31), { mode: 0o600 })
     await assert.rejects(loadClusterKey(file), InvalidSecretError)
   })

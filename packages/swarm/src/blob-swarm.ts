@@ -164,6 +164,7 @@ export class BlobSwarm {
     const member = this.#members.get(id)
     if (member === undefined) return
     this.#members.delete(id)
+    this.#vouchers.delete(id)
     this.#uncount(member.held)
     this.#leases.endAllOf(id)
     this.#graph.remove(id)

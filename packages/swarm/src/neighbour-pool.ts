@@ -6,7 +6,7 @@ import { pickChunk } from './picker.ts'
 import type { Random } from './random.ts'
 import type { ReaderSet } from './readers.ts'
 import { restMs } from './retry.ts'
-import type { SessionEffect, SessionLimits } from './session-contract.ts'
+import type { LinkDeed, SessionEffect, SessionLimits } from './session-contract.ts'
 
 /** A neighbour with more requests than this in flight is not asked for another one's late chunks. */
 const MAX_HEDGES = 2
@@ -55,7 +55,7 @@ export class NeighbourPool {
   }
 
   /** `deed` names what it did, when its end was not in order. */
-  down(id: string, deed: 'stalled' | 'vanished' | undefined): void {
+  down(id: string, deed: LinkDeed | undefined): void {
     const neighbour = this.#neighbours.get(id)
     if (neighbour === undefined) return
     this.#neighbours.delete(id)

@@ -46,6 +46,7 @@ export class OriginPlan {
   /** What failed before is tried again, as for a new reader. */
   forgive(): void {
     this.#failures = 0
+    this.#refused = false
   }
 
   /** The origin gave a chunk. */

@@ -1,6 +1,9 @@
 /** Where a chunk came from. */
 export type ChunkOrigin = { readonly kind: 'origin' } | { readonly kind: 'neighbour'; readonly id: string }
 
+/** How a neighbour's link ended, when not in order. */
+export type LinkDeed = 'stalled' | 'vanished' | 'protocol'
+
 /** What the driver is to do; in the order given. */
 export type SessionEffect =
   | { readonly type: 'request'; readonly neighbour: string; readonly chunk: number }
@@ -26,7 +29,7 @@ export type SessionEffect =
   | {
       readonly type: 'blame'
       readonly neighbour: string
-      readonly deed: 'wrong-bytes' | 'stalled' | 'vanished'
+      readonly deed: 'wrong-bytes' | LinkDeed
     }
   /** No source gave anything for too long, or the origin refuses and nobody else has it: readers must be told. */
   | { readonly type: 'give-up' }

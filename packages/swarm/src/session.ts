@@ -8,6 +8,7 @@ import { ReaderSet } from './readers.ts'
 import {
   type ChunkOrigin,
   DEFAULT_SESSION_LIMITS,
+  type LinkDeed,
   type SessionEffect,
   type SessionLimits,
 } from './session-contract.ts'
@@ -21,6 +22,8 @@ export class DownloadSession {
   readonly layout: ChunkLayout
   readonly #held: ReadonlyBitfield
   readonly #trusted: Bitfield
+  /** Chunks that are believed for the verified list alone. */
+  readonly #trustedByList = new Set<number>()
   readonly #random: Random
   readonly #limits: SessionLimits
   readonly #pending: PendingChunks
@@ -148,11 +151,13 @@ export class DownloadSession {
   ): number[] {
     this.#pool.verified = hashes
     const wrong: number[] = []
+    for (const chunk of this.#trustedByList) this.#trusted.clear(chunk)
+    this.#trustedByList.clear()
     if (hashes === undefined) return wrong
     this.#disputed.clear()
     for (const chunk of this.#held.indices()) {
       const hash = hashOf(chunk)
-      if (hash !== undefined && sameBytes(hash, hashes[chunk]!)) this.#trusted.set(chunk)
+      if (hash !== undefined && sameBytes(hash, hashes[chunk]!)) this.#trustByList(chunk)
       else if (!this.#trusted.has(chunk)) wrong.push(chunk)
     }
     return wrong
@@ -165,7 +170,7 @@ export class DownloadSession {
   }
 
   /** `deed` names what it did, when its end was not in order. */
-  neighbourDown(id: string, deed: 'stalled' | 'vanished' | undefined, now: number): void {
+  neighbourDown(id: string, deed: LinkDeed | undefined, now: number): void {
     this.#pool.down(id, deed)
     this.#pump(now)
   }
@@ -245,10 +250,11 @@ export class DownloadSession {
   chunkStored(chunk: number, by: ChunkOrigin, now: number): void {
     if (by.kind === 'neighbour') {
       this.#pending.end(chunk)
-      if (this.#pool.verified !== undefined) this.#trusted.set(chunk)
+      if (this.#pool.verified !== undefined) this.#trustByList(chunk)
       this.#rescuing = false
     } else {
       this.#trusted.set(chunk)
+      this.#trustedByList.delete(chunk)
     }
     this.#lastByteAt = now
     this.#rescueAt = this.#nextRescue(now)
@@ -284,6 +290,10 @@ export class DownloadSession {
   }
 
   // ---- inside
+
+  #trustByList(chunk: number): void {
+    if (this.#trusted.set(chunk)) this.#trustedByList.add(chunk)
+  }
 
   #satisfied(): boolean {
     return this.complete && this.#readers.strictSatisfied

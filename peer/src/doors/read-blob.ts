@@ -59,7 +59,16 @@ export async function readBlob(
     const wanted = parseRange(range, size)
     return wanted.kind === 'range' ? { from: wanted.from, to: wanted.to } : wanted.kind
   }
-  const read = await reads.open({ upstream, repository, authorization, digest, size: hint, span, signal })
+  const read = await reads.open({
+    upstream,
+    repository,
+    authorization,
+    via,
+    digest,
+    size: hint,
+    span,
+    signal,
+  })
   if ('unsatisfiable' in read) {
     const message = `the range lies outside of the blob's ${read.size} bytes`
     const body = JSON.stringify(ociErrorBody('RANGE_INVALID', message))

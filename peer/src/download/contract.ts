@@ -8,6 +8,8 @@ export interface BlobSource {
   readonly repository: string
   /** The caller's own; already accepted by the upstream for this repository. */
   readonly authorization?: Authorization
+  /** The `Via` chain of the caller's request. */
+  readonly via?: string | undefined
 }
 
 /** A part of a blob in bytes: from `from` up to and not including `to`. Never empty but for the empty blob. */

@@ -1,8 +1,21 @@
-import { ChunkRefusedError, type Link, LinkStalledError, type SchedulerLink } from '@darter/exchange'
+import {
+  ChunkRefusedError,
+  type Link,
+  LinkProtocolError,
+  LinkStalledError,
+  type SchedulerLink,
+} from '@darter/exchange'
 import { DarterError, type Digest, digestAlgorithm, digestHex } from '@darter/oci'
 import type { ChunkBuffers, Clock, Logger } from '@darter/runtime'
 import { ChunkMissingError, type StoredBlob } from '@darter/store'
-import { Bitfield, type ChunkOrigin, DownloadSession, type Random, type SessionEffect } from '@darter/swarm'
+import {
+  Bitfield,
+  type ChunkOrigin,
+  DownloadSession,
+  type LinkDeed,
+  type Random,
+  type SessionEffect,
+} from '@darter/swarm'
 import type { PeerAddress } from '@darter/wire'
 import type { ByteBudget } from './byte-budget.ts'
 import type { BlobSource } from './contract.ts'
@@ -17,6 +30,8 @@ import { type ReaderAnswer, ReaderDesk } from './reader-desk.ts'
 
 const TICK_MS = 100
 const HASH_BYTES = 32
+/** A download that nobody reads any more goes on when it has this part of its chunks. */
+const NEARLY_DONE = 0.9
 
 /** What downloads share. */
 export interface DownloadContext {
@@ -256,9 +271,7 @@ export class Download {
 
   linkClosed(peerId: string, reason: Error | undefined): void {
     if (!this.#membership.linkClosed(peerId)) return
-    const deed =
-      reason === undefined ? undefined : reason instanceof LinkStalledError ? 'stalled' : 'vanished'
-    this.#session.neighbourDown(peerId, deed, this.#now())
+    this.#session.neighbourDown(peerId, reason && deedOf(reason), this.#now())
     this.#perform()
   }
 
@@ -307,7 +320,7 @@ export class Download {
         break
       }
       case 'blame':
-        this.#context.metrics.blamed(effect.deed)
+        this.#context.metrics.blamed(effect.deed, effect.neighbour)
         this.#log.warn(
           { peer: effect.neighbour, deed: effect.deed },
           'a neighbour failed; the chunk comes from elsewhere',
@@ -575,13 +588,19 @@ export class Download {
     this.stored.release()
   }
 
+  /** So little is missing that stopping would be a waste. */
+  get #nearlyDone(): boolean {
+    return this.stored.held.count >= NEARLY_DONE * this.stored.layout.count
+  }
+
   // ---- the world outside
 
   #tick(): void {
     const now = this.#now()
     this.#membership.report()
     if (this.#state.kind !== 'running') return
-    if (this.#lingerUntil !== undefined && now >= this.#lingerUntil && this.#readers.size === 0) {
+    const abandoned = this.#lingerUntil !== undefined && now >= this.#lingerUntil && this.#readers.size === 0
+    if (abandoned && !this.#nearlyDone) {
       this.#fail(new PeerStoppingError())
       return
     }
@@ -600,6 +619,11 @@ export class Download {
   #now(): number {
     return this.#context.clock.now()
   }
+}
+
+function deedOf(reason: Error): LinkDeed {
+  if (reason instanceof LinkStalledError) return 'stalled'
+  return reason instanceof LinkProtocolError ? 'protocol' : 'vanished'
 }
 
 function splitHashes(hashes: Uint8Array): Uint8Array[] {

@@ -1,11 +1,14 @@
 import type { Metrics } from '@darter/runtime'
 
+/** Neighbours that metrics name one by one. */
+const MAX_NAMED = 1000
+
 /** What downloads count. */
 export interface DownloadMetrics {
   receivedFromPeer(bytes: number): void
   receivedFromOrigin(bytes: number): void
   sentToPeer(bytes: number): void
-  blamed(deed: string): void
+  blamed(deed: string, neighbour: string): void
   originFailed(): void
   digestMismatch(): void
   storeFull(): void
@@ -28,8 +31,8 @@ export function createDownloadMetrics(metrics: Metrics): DownloadMetrics {
   })
   const blamed = metrics.counter({
     name: 'neighbour_failures_total',
-    help: 'Neighbours that sent wrong bytes, stalled or vanished, by deed; the log names them.',
-    labels: ['deed'],
+    help: 'Neighbours that sent wrong bytes, stalled or vanished, by deed and peer; the 1000 first ones are named.',
+    labels: ['deed', 'peer'],
   })
   const originFailures = metrics.counter({
     name: 'origin_read_failures_total',
@@ -46,7 +49,7 @@ export function createDownloadMetrics(metrics: Metrics): DownloadMetrics {
   const links = metrics.gauge({ name: 'links', help: 'Open links to neighbours.' })
   const downloads = metrics.gauge({ name: 'downloads', help: 'Blobs being downloaded.' })
   const totals = { fromPeers: 0, fromOrigin: 0 }
-  for (const deed of ['wrong-bytes', 'stalled', 'vanished']) blamed.inc({ deed }, 0)
+  const known = new Set<string>()
   for (const source of ['peer', 'origin']) received.inc({ source }, 0)
   return {
     receivedFromPeer: bytes => {
@@ -59,7 +62,12 @@ export function createDownloadMetrics(metrics: Metrics): DownloadMetrics {
     },
     received: () => ({ ...totals }),
     sentToPeer: bytes => sent.inc(bytes),
-    blamed: deed => blamed.inc({ deed }),
+    blamed: (deed, neighbour) => {
+      // Bounded, whatever ids strangers make up.
+      const named = known.has(neighbour) || known.size < MAX_NAMED
+      if (named) known.add(neighbour)
+      blamed.inc({ deed, peer: named ? neighbour : 'other' })
+    },
     originFailed: () => originFailures.inc(),
     digestMismatch: () => mismatches.inc(),
     storeFull: () => full.inc(),

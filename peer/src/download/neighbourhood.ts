@@ -6,7 +6,6 @@ import { Bitfield, chunkLayout } from '@darter/swarm'
 import type { LinkMessage, PeerAddress } from '@darter/wire'
 import { LRUCache } from 'lru-cache'
 import type { Download } from './download.ts'
-import type { DownloadMetrics } from './metrics.ts'
 
 const OPEN_BLOBS = 64
 const OPEN_BLOB_MS = 30_000
@@ -43,9 +42,8 @@ export function createNeighbourhood(options: {
   readonly findDownload: (blob: Digest) => Download | undefined
   readonly downloads: () => Iterable<Download>
   readonly log: Logger
-  readonly metrics: DownloadMetrics
 }): Neighbourhood {
-  const { exchange, store, log, metrics } = options
+  const { exchange, store, log } = options
   const links = new Map<string, Link>()
   const interested = new Map<Digest, Set<Link>>()
   const interests = new Map<Link, Set<Digest>>()
@@ -124,14 +122,12 @@ export function createNeighbourhood(options: {
   const stopListening = exchange.onLink(link => {
     links.set(link.peerId, link)
     interests.set(link, new Set())
-    metrics.links(links.size)
     link.onMessage(message => onMessage(link, message))
     link.onClose(reason => {
       for (const blob of interests.get(link) ?? []) forget(link, blob)
       interests.delete(link)
       if (links.get(link.peerId) !== link) return
       links.delete(link.peerId)
-      metrics.links(links.size)
       if (reason !== undefined) log.info({ peer: link.peerId, err: reason.message }, 'a link broke')
       for (const download of options.downloads()) download.linkClosed(link.peerId, reason)
     })
@@ -172,7 +168,7 @@ export function createNeighbourhood(options: {
       return {
         length,
         read: (offset, target) => stored.readChunk(chunk, offset, target),
-        release: () => metrics.sentToPeer(length),
+        release: () => {},
       }
     },
     closeBlob: blob => {

@@ -104,8 +104,8 @@ export async function openContent(options: {
   readonly signal: AbortSignal
 }): Promise<BlobBody> {
   const { source, digest, kind, range, signal } = options
-  const { upstream, repository, authorization } = source
-  const request = { repository, signal, ...(authorization === undefined ? {} : { authorization }) }
+  const { upstream, repository, authorization, via } = source
+  const request = { repository, via, signal, ...(authorization === undefined ? {} : { authorization }) }
   if (kind === 'blob') return await upstream.origin.openBlob(digest, { ...request, ...range })
   const manifest = await upstream.origin.getManifest(digest, { ...request, accept: MANIFEST_MEDIA_TYPES })
   return {

@@ -1,6 +1,6 @@
 import type { Hash } from 'node:crypto'
 import type { Exchange } from '@darter/exchange'
-import { type Digest, MANIFEST_MEDIA_TYPES, MAX_MANIFEST_BYTES } from '@darter/oci'
+import { type Digest, MANIFEST_MEDIA_TYPES, ManifestInvalidError, MAX_MANIFEST_BYTES } from '@darter/oci'
 import { type Clock, type Component, createChunkBuffers, type Logger } from '@darter/runtime'
 import {
   BlobSizeMismatchError,
@@ -32,7 +32,6 @@ import { hashPrefix, isEmptyDigest } from './prefix-hasher.ts'
 const PIECE_BYTES = 256 * 1024
 const LINGER_MS = 5_000
 const MAX_ROTTEN_CHUNKS = 16
-const IN_FLIGHT_BYTES = 96 * 1024 * 1024
 const SIZE_FACT_MS = 300_000
 
 /** The reads, as a component, and what the composition root wires to the exchange. */
@@ -53,6 +52,8 @@ export function createReads(options: {
   readonly random: Random
   readonly log: Logger
   readonly metrics: DownloadMetrics
+  /** Chunks on their way from neighbours, over all downloads, in bytes. */
+  readonly maxInFlightBytes: number
 }): Reads {
   const { store, exchange, facts, log, metrics } = options
   const scheduler = exchange.scheduler
@@ -65,7 +66,6 @@ export function createReads(options: {
     exchange,
     store,
     log,
-    metrics,
     findDownload: blob => downloads.get(blob),
     downloads: () => [...downloads.values()],
   })
@@ -73,7 +73,7 @@ export function createReads(options: {
     ...options,
     scheduler,
     neighbourhood,
-    budget: new ByteBudget(IN_FLIGHT_BYTES),
+    budget: new ByteBudget(options.maxInFlightBytes),
     buffers: createChunkBuffers(),
   }
 
@@ -133,8 +133,8 @@ export function createReads(options: {
     source: BlobSource & { digest: Digest; signal: AbortSignal },
     kind: ContentKind,
   ): Promise<number> => {
-    const { upstream, repository, authorization, digest, signal } = source
-    const request = { repository, signal, ...(authorization === undefined ? {} : { authorization }) }
+    const { upstream, repository, authorization, via, digest, signal } = source
+    const request = { repository, via, signal, ...(authorization === undefined ? {} : { authorization }) }
     const ask = async (): Promise<number> => {
       const { origin } = upstream
       if (kind === 'blob') return (await origin.headBlob(digest, request)).size
@@ -405,7 +405,8 @@ export function createReads(options: {
     isHeld: digest => store.info(digest)?.complete === true,
     manifest: async request => {
       const size = await sizeOf(request, 'manifest')
-      if (size > MAX_MANIFEST_BYTES) throw new RangeError(`a manifest of ${size} bytes is too large`)
+      if (size > MAX_MANIFEST_BYTES)
+        throw new ManifestInvalidError(`has ${size} bytes, more than ${MAX_MANIFEST_BYTES}`)
       const read = await open({ ...request, size }, 'manifest')
       if ('unsatisfiable' in read) throw new RangeError('a whole manifest is always satisfiable')
       const parts: Uint8Array[] = []

@@ -1,4 +1,4 @@
-import { describeManifest, type Digest, type ManifestDescriptor, ManifestInvalidError } from '@darter/oci'
+import { describeManifest, type Digest, ManifestInvalidError } from '@darter/oci'
 import type { Clock, Logger } from '@darter/runtime'
 import { LRUCache } from 'lru-cache'
 import { type Caller, isAnonymous } from '../access/caller.ts'
@@ -13,9 +13,6 @@ export interface Manifest {
   /** Where its bytes came from now; all 0 from memory. */
   readonly sources: ByteSources
 }
-
-/** Called for each manifest that goes by for the first time, with what it refers to. */
-export type OnManifest = (caller: Caller, descriptors: readonly ManifestDescriptor[]) => void
 
 /** Manifests by digest. Whoever asks has checked that the caller may read. */
 export interface Manifests {
@@ -44,9 +41,8 @@ export function createManifests(options: {
   /** How long the cluster may believe that an open repository's manifest names its content, in ms. */
   readonly accessTtlMs: number
   readonly cacheBytes?: number
-  readonly onManifest?: OnManifest
 }): Manifests {
-  const { reads, catalog, facts, log, accessTtlMs, onManifest } = options
+  const { reads, catalog, facts, log, accessTtlMs } = options
   const hot = new LRUCache<string, { readonly bytes: Uint8Array; readonly mediaType: string }>({
     maxSize: options.cacheBytes ?? 32 * 1024 * 1024,
     sizeCalculation: manifest => manifest.bytes.byteLength + 256,
@@ -74,7 +70,6 @@ export function createManifests(options: {
         const self = contentFact(place, digest, manifest, accessTtlMs)
         facts.publish(new Map([repositoryFact(place, accessTtlMs), self, ...children]))
       }
-      onManifest?.(caller, descriptors)
       return mediaType
     } catch (error) {
       if (!(error instanceof ManifestInvalidError)) throw error
@@ -96,6 +91,7 @@ export function createManifests(options: {
         upstream,
         repository,
         authorization,
+        via: caller.via,
         digest,
         size: told.size,
         signal,

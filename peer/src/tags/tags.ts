@@ -190,7 +190,9 @@ export function createTags(options: {
       catalog.dropTag(place, tag)
       const name = nameOf(place, tag)
       for (const [key, record] of remembered.entries()) if (record.name === name) remembered.delete(key)
-      if (share) facts.publish(new Map([[tagFactKey(place, tag, ACCEPTS_ALL), { value: '', ttlMs: 0 }]]))
+      if (!share) return
+      const masks = Array.from({ length: ACCEPTS_ALL }, (_, i) => i + 1)
+      facts.publish(new Map(masks.map(mask => [tagFactKey(place, tag, mask), { value: '', ttlMs: 0 }])))
     },
   }
 }

@@ -175,7 +175,7 @@ export const OPTIONS = {
     ...swarm,
   }),
   zone: option(label, '', {
-    description: 'Name of this machine’s rack, room or network; peers of one zone prefer each other.',
+    description: 'Name of this machine’s rack, room or network, for operators.',
     ...swarm,
   }),
   'cluster-key-file': {
@@ -220,7 +220,8 @@ export const OPTIONS = {
     ...transfer,
   }),
   'transfer.progress-timeout': option(positiveDuration, '10s', {
-    description: 'A source that sends no byte for this long is given up for another.',
+    description:
+      'An origin that sends no byte for this long is given up; the read goes on elsewhere or again.',
     ...transfer,
   }),
   'tags.ttl': option(duration, '10s', {

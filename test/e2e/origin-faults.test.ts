@@ -70,9 +70,9 @@ describe('an origin that misbehaves', requirePrograms(['docker-registry']), () =
     assertWhole(await pull())
     const own = meter.requests.filter(request => image.blobs.some(blob => request.path.includes(blob.digest)))
     const read = own.reduce((sum, request) => sum + request.bodyBytes, 0)
-    // The first parallel reads find out; what they were sent until they broke off is lost.
+    // Four parallel reads find out; what each was sent until it broke off is lost: all of so small a blob at worst.
     assert(own.length <= 16, `${own.length} requests for ${image.blobs.length} blobs`)
-    assert(read < image.bytes * 2.5, `${(read / image.bytes).toFixed(2)}x of the image was read`)
+    assert(read <= image.bytes * 5, `${(read / image.bytes).toFixed(2)}x of the image was read`)
   })
 
   test('an origin that ignores ranges and breaks off', async () => {

@@ -76,22 +76,6 @@ export class NeighbourPool {
     return this.#orphans.has(chunk) && !this.offers(chunk)
   }
 
-  /**
-   * Missing chunks in [from, to) that are much later than their neighbour's pace explains, and that nobody else has:
-   * only the origin can give them soon.
-   */
-  lateWithoutOther(from: number, to: number, now: number): number[] {
-    const late: number[] = []
-    const { held, pending } = this.#context
-    for (const slow of this.#neighbours.values()) {
-      for (const [chunk, since] of slow.inFlight) {
-        const inside = chunk >= from && chunk < to && !held.has(chunk) && !pending.isShared(chunk)
-        if (inside && this.#isLate(slow, now - since) && this.#availability[chunk] === 1) late.push(chunk)
-      }
-    }
-    return late
-  }
-
   /** A neighbour said that it holds a chunk with this sha256. */
   has(id: string, chunk: number, hash: Uint8Array): void {
     const neighbour = this.#neighbours.get(id)

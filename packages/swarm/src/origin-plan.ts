@@ -147,11 +147,6 @@ export class OriginPlan {
     }
   }
 
-  /** Reads one chunk that somebody else is late with, without a lease. */
-  readLate(chunk: number): void {
-    if (this.#fetches.size < this.#most && !this.#wholeOnly) this.#start(undefined, chunk, chunk + 1)
-  }
-
   get #most(): number {
     return this.#wholeOnly ? 1 : this.#context.limits.maxOriginFetches
   }

@@ -285,7 +285,6 @@ export class DownloadSession {
     }
     if (now >= this.#rescueAt) this.#rescuing = true
     this.#pool.hedge(now)
-    this.#rescueLate(now)
     this.#pump(now)
   }
 
@@ -321,15 +320,6 @@ export class DownloadSession {
     } else if (this.#disputed.size > 0 || this.#pool.anyOrphans || this.#readers.anyStrict) {
       // The scheduler sees no need, since these are held somewhere; but only the origin's own bytes will do.
       this.#origin.readFree(chunk => this.#onlyOriginWillDo(chunk))
-    }
-  }
-
-  /** What a reader waits for right now is not left to a neighbour that may never send it. */
-  #rescueLate(now: number): void {
-    if (!this.#origin.mayRead(false, now)) return
-    for (const position of this.#readers.positions()) {
-      const end = position + this.#limits.readerWindow
-      for (const chunk of this.#pool.lateWithoutOther(position, end, now)) this.#origin.readLate(chunk)
     }
   }
 

@@ -59,7 +59,7 @@ export function runVirtual(options: VirtualOptions): VirtualResult {
   const at = (delay: number, run: () => void): void => {
     queue.push({ at: now + delay, order: order++, run })
   }
-  const swarm = new BlobSwarm(options.blobBytes, random, options.shape)
+  const swarm = new BlobSwarm(layout, random, options.shape)
   const result: VirtualResult & { originChunks: number; originRequests: number } = {
     doneAt: Array.from({ length: options.peers }, () => undefined),
     gaveUp: Array.from({ length: options.peers }, () => false),

@@ -270,8 +270,9 @@ export class Download {
   }
 
   linkClosed(peerId: string, reason: Error | undefined): void {
-    if (!this.#membership.linkClosed(peerId)) return
-    this.#session.neighbourDown(peerId, reason && deedOf(reason), this.#now())
+    const deed = reason && deedOf(reason)
+    if (!this.#membership.linkClosed(peerId, deed === 'stalled')) return
+    this.#session.neighbourDown(peerId, deed, this.#now())
     this.#perform()
   }
 

@@ -18,6 +18,8 @@ export class Membership {
   readonly #stopping = new AbortController()
   #wanted = new Map<string, PeerAddress>()
   readonly #linked = new Set<string>()
+  /** Neighbours that stalled: this download does not go back to them. */
+  readonly #avoided = new Set<string>()
   #unreported: number[] = []
   #relinkAt = 0
 
@@ -89,7 +91,9 @@ export class Membership {
     if (this.#scheduler?.connected === false) {
       for (const link of this.#neighbourhood.openLinks()) this.#linkedTo(link)
     }
-    const missing = [...this.#wanted.values()].filter(({ id }) => !this.#linked.has(id))
+    const missing = [...this.#wanted.values()].filter(
+      ({ id }) => !this.#linked.has(id) && !this.#avoided.has(id),
+    )
     await Promise.all(missing.map(peer => this.#linkTo(peer)))
   }
 
@@ -99,7 +103,8 @@ export class Membership {
   }
 
   /** A link broke; false when it was none of this download's. */
-  linkClosed(id: string): boolean {
+  linkClosed(id: string, stalled: boolean): boolean {
+    if (stalled) this.#avoided.add(id)
     return this.#linked.delete(id)
   }
 

@@ -1,69 +1,23 @@
-import {
-  ChunkRefusedError,
-  type Link,
-  LinkProtocolError,
-  LinkStalledError,
-  type SchedulerLink,
-} from '@darter/exchange'
+import { ChunkRefusedError, type Link, LinkProtocolError, LinkStalledError } from '@darter/exchange'
 import { DarterError, type Digest, digestAlgorithm, digestHex } from '@darter/oci'
-import type { ChunkBuffers, Clock, Logger } from '@darter/runtime'
+import type { Logger } from '@darter/runtime'
 import { ChunkMissingError, type StoredBlob } from '@darter/store'
-import {
-  Bitfield,
-  type ChunkOrigin,
-  DownloadSession,
-  type LinkDeed,
-  type Random,
-  type SessionEffect,
-} from '@darter/swarm'
+import { Bitfield, type ChunkOrigin, DownloadSession, type LinkDeed, type SessionEffect } from '@darter/swarm'
 import type { PeerAddress } from '@darter/wire'
-import type { ByteBudget } from './byte-budget.ts'
 import type { BlobSource } from './contract.ts'
+import type { DownloadContext, DownloadReader } from './download-contract.ts'
 import { NoSourceError, OriginCorruptError, OriginSizeError, PeerStoppingError } from './errors.ts'
 import { Membership } from './membership.ts'
-import type { DownloadMetrics } from './metrics.ts'
-import type { Neighbourhood } from './neighbourhood.ts'
 import { type FetchFailure, OriginFetches } from './origin-fetches.ts'
 import { type ContentKind, hashIsDigest, type OriginChunk } from './origin-reader.ts'
 import { PrefixHasher } from './prefix-hasher.ts'
+import { Provenance } from './provenance.ts'
 import { type ReaderAnswer, ReaderDesk } from './reader-desk.ts'
 
 const TICK_MS = 100
 const HASH_BYTES = 32
 /** A download that nobody reads any more goes on when it has this part of its chunks. */
 const NEARLY_DONE = 0.9
-
-/** What downloads share. */
-export interface DownloadContext {
-  readonly scheduler: SchedulerLink | undefined
-  readonly neighbourhood: Neighbourhood
-  readonly budget: ByteBudget
-  readonly buffers: ChunkBuffers
-  readonly clock: Clock
-  readonly random: Random
-  readonly log: Logger
-  readonly metrics: DownloadMetrics
-}
-
-/** Where a reader's chunk was found. */
-export type ChunkProvenance = 'disk' | 'peer' | 'origin'
-
-/** One caller's part in a download. */
-export interface DownloadReader {
-  /**
-   * Resolves when the chunk may be passed on: 'ready', or 'pass-through' when this machine can keep no more and the
-   * caller has to be served straight from the origin. Rejects when the download failed, or the signal aborts.
-   */
-  wait(chunk: number, signal: AbortSignal): Promise<'ready' | 'pass-through'>
-  /** Set when chunks that this reader has passed on were proved wrong: its response can only be cut. */
-  failure(): Error | undefined
-  /** The blob's digest was right: whatever is still held of it may be believed. */
-  settled(): boolean
-  /** Where a ready chunk came from. */
-  provenance(chunk: number): ChunkProvenance
-  /** The caller is gone or has everything. */
-  end(): void
-}
 
 type State =
   | { readonly kind: 'running' | 'complete' | 'full' }
@@ -88,8 +42,7 @@ export class Download {
   readonly #membership: Membership
   readonly #readers = new ReaderDesk((chunk, strict) => this.#answer(chunk, strict))
   readonly #requests = new Map<string, AbortController>()
-  readonly #provenance = new Map<number, ChunkOrigin>()
-  readonly #suspects = new Map<number, { readonly hash: Uint8Array; readonly by: ChunkOrigin | undefined }>()
+  readonly #provenance = new Provenance()
   readonly #work = new Set<Promise<void>>()
   readonly #onEnd: () => void
   readonly #resolveEnded: () => void
@@ -189,7 +142,7 @@ export class Download {
       settled: () => this.#settled,
       provenance: chunk => {
         if (before.has(chunk)) return 'disk'
-        return this.#provenance.get(chunk)?.kind === 'origin' ? 'origin' : 'peer'
+        return this.#provenance.isFromOrigin(chunk) ? 'origin' : 'peer'
       },
       end: () => {
         if (!this.#readers.remove(id)) return
@@ -278,7 +231,7 @@ export class Download {
 
   /** The store dropped a chunk: it rotted, or was proved wrong. */
   chunkDropped(chunk: number): void {
-    this.#provenance.delete(chunk)
+    this.#provenance.lost(chunk)
     this.#trusted.clear(chunk)
     if (this.#state.kind === 'complete') this.#fail(new ChunkMissingError(this.digest, chunk))
     if (this.#state.kind !== 'running') return
@@ -396,13 +349,8 @@ export class Download {
 
   async #keepFromOrigin(chunk: OriginChunk): Promise<void> {
     const { index, bytes, hash } = chunk
-    const suspect = this.#suspects.get(index)
-    if (suspect !== undefined) {
-      this.#suspects.delete(index)
-      if (suspect.by?.kind === 'neighbour' && !Buffer.from(hash).equals(suspect.hash)) {
-        this.#session.distrust(suspect.by.id, this.#now())
-      }
-    }
+    const liar = this.#provenance.convict(index, hash)
+    if (liar !== undefined) this.#session.distrust(liar, this.#now())
     const expected = this.#session.verifiedHashes?.[index]
     if (expected !== undefined && !Buffer.from(hash).equals(expected)) {
       if (this.stored.layout.count === 1) throw new OriginCorruptError(this.digest)
@@ -441,7 +389,7 @@ export class Download {
       this.#storeFull()
       return
     }
-    this.#provenance.set(chunk, by)
+    this.#provenance.came(chunk, by)
     this.#session.chunkStored(chunk, by, this.#now())
     this.#membership.holds(chunk, hash)
     if (!this.#hasher.offer(chunk, bytes) || this.stored.held.has(this.#hasher.chunks)) this.#hashOn()
@@ -508,9 +456,7 @@ export class Download {
       )
       this.#session.verifiedList(undefined, () => undefined)
     }
-    const suspects = [...this.stored.held.indices()].filter(
-      chunk => this.#provenance.get(chunk)?.kind !== 'origin',
-    )
+    const suspects = [...this.stored.held.indices()].filter(chunk => !this.#provenance.isFromOrigin(chunk))
     this.#log.warn(
       { suspects: suspects.length },
       'the blob has the wrong digest; its suspect chunks are fetched again',
@@ -522,7 +468,7 @@ export class Download {
     this.#readers.provedWrong(dropped, this.digest)
     for (const chunk of dropped) {
       const hash = this.stored.chunkHash(chunk)
-      if (!all && hash !== undefined) this.#suspects.set(chunk, { hash, by: this.#provenance.get(chunk) })
+      if (!all && hash !== undefined) this.#provenance.suspect(chunk, hash)
       this.#track(this.stored.dropChunk(chunk))
     }
     if (all) this.#fail(new OriginCorruptError(this.digest))

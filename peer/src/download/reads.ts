@@ -1,37 +1,20 @@
-import type { Hash } from 'node:crypto'
 import type { Exchange } from '@darter/exchange'
 import { type Digest, MANIFEST_MEDIA_TYPES, ManifestInvalidError, MAX_MANIFEST_BYTES } from '@darter/oci'
 import { type Clock, type Component, createChunkBuffers, type Logger } from '@darter/runtime'
-import {
-  BlobSizeMismatchError,
-  ChunkCorruptError,
-  ChunkMissingError,
-  type ChunkStore,
-  type StoredBlob,
-} from '@darter/store'
+import { BlobSizeMismatchError, type ChunkStore, type StoredBlob, StoreIoError } from '@darter/store'
 import type { Random } from '@darter/swarm'
 import type { SchedulerMessage } from '@darter/wire'
 import { ByteBudget } from './byte-budget.ts'
-import type {
-  BlobRead,
-  BlobReads,
-  BlobSource,
-  ByteSources,
-  ByteSpan,
-  Facts,
-  OpenBlobRequest,
-} from './contract.ts'
-import { Download, type DownloadReader } from './download.ts'
+import type { BlobRead, BlobReads, BlobSource, Facts, OpenBlobRequest } from './contract.ts'
+import { Download } from './download.ts'
 import { PeerStoppingError } from './errors.ts'
 import type { DownloadMetrics } from './metrics.ts'
 import { createNeighbourhood, type Neighbourhood } from './neighbourhood.ts'
 import type { ContentKind } from './origin-reader.ts'
-import { passThrough } from './pass-through.ts'
-import { hashPrefix, isEmptyDigest } from './prefix-hasher.ts'
+import { isEmptyDigest } from './prefix-hasher.ts'
+import { createSpanReader } from './span-reader.ts'
 
-const PIECE_BYTES = 256 * 1024
 const LINGER_MS = 5_000
-const MAX_ROTTEN_CHUNKS = 16
 const SIZE_FACT_MS = 300_000
 
 /** The reads, as a component, and what the composition root wires to the exchange. */
@@ -179,147 +162,20 @@ export function createReads(options: {
     try {
       found = await begin(digest, size, kind)
     } catch (error) {
+      if (error instanceof StoreIoError) {
+        log.error({ err: error, blob: digest }, 'the store cannot be used: served straight from the origin')
+        return spans.direct(request, kind, size, span)
+      }
       if (!(error instanceof BlobSizeMismatchError)) throw error
       // Someone's manifest is wrong about the size; the origin's own word and the digest decide for this caller.
       log.warn({ blob: digest, size }, 'two sizes are told for one blob: served straight from the origin')
       const actual = await describe(request, kind)
-      return direct(request, kind, actual, request.span === undefined ? { from: 0, to: actual } : span)
+      return spans.direct(request, kind, actual, request.span === undefined ? { from: 0, to: actual } : span)
     }
-    const opened = await attach(found, request, span)
-    if (opened === 'pass-through') return direct(request, kind, size, span)
-    const counts = { fromDisk: 0, fromPeers: 0, fromOrigin: 0 }
-    return {
-      ...span,
-      size,
-      body: readSpan(opened, request, kind, span, counts),
-      sources: () => ({ ...counts }),
-    }
+    return await spans.read(found, request, kind, span)
   }
 
-  /** A caller's hold on where its bytes are; waits until the first chunk is there. */
-  const attach = async (
-    found: Download | StoredBlob,
-    request: OpenBlobRequest,
-    span: ByteSpan,
-  ): Promise<Attached | 'pass-through'> => {
-    const { signal } = request
-    if (!(found instanceof Download)) {
-      const end = once(() => found.release(), signal)
-      return {
-        stored: found,
-        wait: async () => 'ready',
-        failure: () => undefined,
-        settled: () => true,
-        provenance: () => 'disk',
-        end,
-      }
-    }
-    const { stored } = found
-    const first = stored.layout.at(span.from)
-    const whole = span.from === 0 && span.to === stored.layout.size
-    const reader = found.addReader(first, stored.layout.at(span.to - 1) + 1, !whole, request)
-    const end = once(() => reader.end(), signal)
-    try {
-      if ((await reader.wait(first, signal)) === 'ready') return { ...reader, stored, end }
-    } catch (error) {
-      end()
-      throw error
-    }
-    end()
-    return 'pass-through'
-  }
-
-  const direct = (
-    request: OpenBlobRequest,
-    kind: ContentKind,
-    size: number,
-    span: ByteSpan,
-    prefix?: Hash,
-  ): BlobRead => {
-    let fromOrigin = 0
-    const body = passThrough({
-      source: request,
-      digest: request.digest,
-      kind,
-      size,
-      span,
-      prefix,
-      signal: request.signal,
-      onBytes: bytes => {
-        fromOrigin += bytes
-        metrics.receivedFromOrigin(bytes)
-      },
-    })
-    return { ...span, size, body, sources: () => ({ fromDisk: 0, fromPeers: 0, fromOrigin }) }
-  }
-
-  async function* readSpan(
-    start: Attached,
-    request: OpenBlobRequest,
-    kind: ContentKind,
-    span: ByteSpan,
-    counts: { -readonly [K in keyof ByteSources]: number },
-  ): AsyncGenerator<Uint8Array> {
-    const { layout } = start.stored
-    const { digest, signal } = request
-    const buffer = Buffer.allocUnsafe(Math.min(PIECE_BYTES, layout.chunkBytes))
-    let attached: Attached | undefined = start
-    let position = span.from
-    let rotten = 0
-    try {
-      while (position < span.to) {
-        signal.throwIfAborted()
-        if (attached === undefined) {
-          // Who reads the whole blob has its digest checked, whichever way the rest comes.
-          const whole = span.from === 0 && span.to === layout.size
-          const prefix = whole && position > 0 ? await hashPrefix(store, digest, position) : undefined
-          const rest = direct(request, kind, layout.size, { from: position, to: span.to }, prefix)
-          for await (const piece of rest.body) {
-            counts.fromOrigin += piece.length
-            position += piece.length
-            yield piece
-          }
-          return
-        }
-        const chunk = layout.at(position)
-        const offset = position - layout.offset(chunk)
-        const wanted = Math.min(layout.length(chunk) - offset, span.to - position, buffer.length)
-        const current: Attached = attached
-        let read: number
-        try {
-          if ((await current.wait(chunk, signal)) === 'pass-through') {
-            current.end()
-            attached = undefined
-            continue
-          }
-          read = await current.stored.readChunk(chunk, offset, buffer.subarray(0, wanted))
-        } catch (error) {
-          // The disk lost it: it is fetched again, and this caller goes on behind what it has.
-          const isRot = error instanceof ChunkCorruptError || error instanceof ChunkMissingError
-          if (!isRot || ++rotten > MAX_ROTTEN_CHUNKS) throw error
-          const failure = current.failure()
-          if (failure !== undefined) throw failure
-          log.warn(
-            { blob: digest, chunk, err: error.message },
-            'a stored chunk is damaged; it is fetched again',
-          )
-          const settled = current.settled()
-          current.end()
-          const again = await attach(await begin(digest, layout.size, kind, settled), request, {
-            from: position,
-            to: span.to,
-          })
-          attached = again === 'pass-through' ? undefined : again
-          continue
-        }
-        counts[PROVENANCE_COUNT[current.provenance(chunk)]] += read
-        position += read
-        yield buffer.subarray(0, read)
-      }
-    } finally {
-      attached?.end()
-    }
-  }
+  const spans = createSpanReader({ store, log, metrics, begin })
 
   const onScheduler = (message: SchedulerMessage): void => {
     if (message.type === 'answer') return
@@ -416,14 +272,7 @@ export function createReads(options: {
   }
 }
 
-/** Where a caller's bytes are: a running download, or a complete blob in the store. */
-interface Attached extends DownloadReader {
-  readonly stored: StoredBlob
-}
-
 type OpenedRead = Awaited<ReturnType<BlobReads['open']>>
-
-const PROVENANCE_COUNT = { disk: 'fromDisk', peer: 'fromPeers', origin: 'fromOrigin' } as const
 
 function emptyRead(): BlobRead {
   return {
@@ -433,17 +282,4 @@ function emptyRead(): BlobRead {
     body: (async function* () {})(),
     sources: () => ({ fromDisk: 0, fromPeers: 0, fromOrigin: 0 }),
   }
-}
-
-/** Runs `act` at the first call or when the signal aborts, whichever is first, and never again. */
-function once(act: () => void, signal: AbortSignal): () => void {
-  let done = false
-  const run = (): void => {
-    if (done) return
-    done = true
-    signal.removeEventListener('abort', run)
-    act()
-  }
-  signal.addEventListener('abort', run, { once: true })
-  return run
 }

@@ -1,0 +1,206 @@
+import type { Hash } from 'node:crypto'
+import type { Digest } from '@darter/oci'
+import type { Logger } from '@darter/runtime'
+import { ChunkCorruptError, ChunkMissingError, type ChunkStore, type StoredBlob } from '@darter/store'
+import type { BlobRead, ByteSources, ByteSpan, OpenBlobRequest } from './contract.ts'
+import type { DownloadReader } from './download-contract.ts'
+import { Download } from './download.ts'
+import type { DownloadMetrics } from './metrics.ts'
+import type { ContentKind } from './origin-reader.ts'
+import { passThrough } from './pass-through.ts'
+import { hashPrefix } from './prefix-hasher.ts'
+
+const PIECE_BYTES = 256 * 1024
+/** Damaged chunks that one response outlives. */
+const MAX_ROTTEN_CHUNKS = 16
+const PROVENANCE_COUNT = { disk: 'fromDisk', peer: 'fromPeers', origin: 'fromOrigin' } as const
+
+/** Hands spans of blobs to callers, from wherever the bytes are, and goes on elsewhere when they are not there any more. */
+export interface SpanReader {
+  /**
+   * A span of a blob that is being downloaded or complete. Resolves when its first byte can be delivered.
+   * @throws what the download throws before that.
+   */
+  read(
+    found: Download | StoredBlob,
+    request: OpenBlobRequest,
+    kind: ContentKind,
+    span: ByteSpan,
+  ): Promise<BlobRead>
+  /** A span straight from the origin, kept nowhere. */
+  direct(request: OpenBlobRequest, kind: ContentKind, size: number, span: ByteSpan): BlobRead
+}
+
+/** Where a caller's bytes are: a running download, or a complete blob in the store. */
+interface Attached extends DownloadReader {
+  readonly stored: StoredBlob
+}
+
+/** `begin` finds a blob's running download or complete record, or starts a download. */
+export function createSpanReader(options: {
+  readonly store: ChunkStore
+  readonly log: Logger
+  readonly metrics: DownloadMetrics
+  readonly begin: (
+    digest: Digest,
+    size: number,
+    kind: ContentKind,
+    trustHeld: boolean,
+  ) => Promise<Download | StoredBlob>
+}): SpanReader {
+  const { store, log, metrics, begin } = options
+
+  /** A caller's hold on where its bytes are; waits until the first chunk is there. */
+  const attach = async (
+    found: Download | StoredBlob,
+    request: OpenBlobRequest,
+    span: ByteSpan,
+  ): Promise<Attached | 'pass-through'> => {
+    const { signal } = request
+    if (!(found instanceof Download)) {
+      const end = once(() => found.release(), signal)
+      return {
+        stored: found,
+        wait: async () => 'ready',
+        failure: () => undefined,
+        settled: () => true,
+        provenance: () => 'disk',
+        end,
+      }
+    }
+    const { stored } = found
+    const first = stored.layout.at(span.from)
+    const whole = span.from === 0 && span.to === stored.layout.size
+    const reader = found.addReader(first, stored.layout.at(span.to - 1) + 1, !whole, request)
+    const end = once(() => reader.end(), signal)
+    try {
+      if ((await reader.wait(first, signal)) === 'ready') return { ...reader, stored, end }
+    } catch (error) {
+      end()
+      throw error
+    }
+    end()
+    return 'pass-through'
+  }
+
+  const direct = (
+    request: OpenBlobRequest,
+    kind: ContentKind,
+    size: number,
+    span: ByteSpan,
+    prefix?: Hash,
+  ): BlobRead => {
+    let fromOrigin = 0
+    const body = passThrough({
+      source: request,
+      digest: request.digest,
+      kind,
+      size,
+      span,
+      prefix,
+      signal: request.signal,
+      onBytes: bytes => {
+        fromOrigin += bytes
+        metrics.receivedFromOrigin(bytes)
+      },
+    })
+    return { ...span, size, body, sources: () => ({ fromDisk: 0, fromPeers: 0, fromOrigin }) }
+  }
+
+  async function* readSpan(
+    start: Attached,
+    request: OpenBlobRequest,
+    kind: ContentKind,
+    span: ByteSpan,
+    counts: { -readonly [K in keyof ByteSources]: number },
+  ): AsyncGenerator<Uint8Array> {
+    const { layout } = start.stored
+    const { digest, signal } = request
+    const buffer = Buffer.allocUnsafe(Math.min(PIECE_BYTES, layout.chunkBytes))
+    let attached: Attached | undefined = start
+    let position = span.from
+    let rotten = 0
+    try {
+      while (position < span.to) {
+        signal.throwIfAborted()
+        if (attached === undefined) {
+          // Who reads the whole blob has its digest checked, whichever way the rest comes.
+          const whole = span.from === 0 && span.to === layout.size
+          const prefix = whole && position > 0 ? await hashPrefix(store, digest, position) : undefined
+          const rest = direct(request, kind, layout.size, { from: position, to: span.to }, prefix)
+          for await (const piece of rest.body) {
+            counts.fromOrigin += piece.length
+            position += piece.length
+            yield piece
+          }
+          return
+        }
+        const chunk = layout.at(position)
+        const offset = position - layout.offset(chunk)
+        const wanted = Math.min(layout.length(chunk) - offset, span.to - position, buffer.length)
+        const current: Attached = attached
+        let read: number
+        try {
+          if ((await current.wait(chunk, signal)) === 'pass-through') {
+            current.end()
+            attached = undefined
+            continue
+          }
+          read = await current.stored.readChunk(chunk, offset, buffer.subarray(0, wanted))
+        } catch (error) {
+          // The disk lost it: it is fetched again, and this caller goes on behind what it has.
+          const isRot = error instanceof ChunkCorruptError || error instanceof ChunkMissingError
+          if (!isRot || ++rotten > MAX_ROTTEN_CHUNKS) throw error
+          const failure = current.failure()
+          if (failure !== undefined) throw failure
+          log.warn(
+            { blob: digest, chunk, err: error.message },
+            'a stored chunk is damaged; it is fetched again',
+          )
+          const settled = current.settled()
+          current.end()
+          const again = await attach(await begin(digest, layout.size, kind, settled), request, {
+            from: position,
+            to: span.to,
+          })
+          attached = again === 'pass-through' ? undefined : again
+          continue
+        }
+        counts[PROVENANCE_COUNT[current.provenance(chunk)]] += read
+        position += read
+        yield buffer.subarray(0, read)
+      }
+    } finally {
+      attached?.end()
+    }
+  }
+
+  return {
+    direct,
+    read: async (found, request, kind, span) => {
+      const { size } = found instanceof Download ? found.stored.layout : found.layout
+      const opened = await attach(found, request, span)
+      if (opened === 'pass-through') return direct(request, kind, size, span)
+      const counts = { fromDisk: 0, fromPeers: 0, fromOrigin: 0 }
+      return {
+        ...span,
+        size,
+        body: readSpan(opened, request, kind, span, counts),
+        sources: () => ({ ...counts }),
+      }
+    },
+  }
+}
+
+/** Runs `act` at the first call or when the signal aborts, whichever is first, and never again. */
+function once(act: () => void, signal: AbortSignal): () => void {
+  let done = false
+  const run = (): void => {
+    if (done) return
+    done = true
+    signal.removeEventListener('abort', run)
+    act()
+  }
+  signal.addEventListener('abort', run, { once: true })
+  return run
+}

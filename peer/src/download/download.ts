@@ -8,6 +8,7 @@ import type { BlobSource } from './contract.ts'
 import type { DownloadContext, DownloadReader } from './download-contract.ts'
 import { NoSourceError, OriginCorruptError, OriginSizeError, PeerStoppingError } from './errors.ts'
 import { Membership } from './membership.ts'
+import type { LinkedDownload } from './neighbourhood.ts'
 import { type FetchFailure, OriginFetches } from './origin-fetches.ts'
 import { type ContentKind, hashIsDigest, type OriginChunk } from './origin-reader.ts'
 import { PrefixHasher } from './prefix-hasher.ts'
@@ -27,7 +28,7 @@ type State =
  * One blob on its way to this machine, shared by all callers: performs what {@link DownloadSession} decides, keeps
  * verified chunks in the store, and settles the blob's own digest.
  */
-export class Download {
+export class Download implements LinkedDownload {
   readonly digest: Digest
   readonly stored: StoredBlob
   readonly kind: ContentKind

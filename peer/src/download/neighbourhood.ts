@@ -5,12 +5,22 @@ import type { ChunkStore, StoredBlob } from '@darter/store'
 import { Bitfield, chunkLayout } from '@darter/swarm'
 import type { LinkMessage, PeerAddress } from '@darter/wire'
 import { LRUCache } from 'lru-cache'
-import type { Download } from './download.ts'
 
 const OPEN_BLOBS = 64
 const OPEN_BLOB_MS = 30_000
 const MAX_INTERESTS_PER_LINK = 4_096
 const HASH_BYTES = 32
+
+/** What a download hears from its neighbours' links. */
+export interface LinkedDownload {
+  readonly stored: StoredBlob
+  /** A neighbour said what it holds: `hashes` has 32 bytes for each chunk of `held`, ascending. */
+  linkHolds(link: Link, held: Bitfield, hashes: Uint8Array): void
+  linkHave(link: Link, chunk: number, hash: Uint8Array): void
+  linkLost(link: Link, chunk: number): void
+  /** `reason`: when it did not end in order. */
+  linkClosed(peerId: string, reason: Error | undefined): void
+}
 
 /** This peer among its neighbours: routes what links say, tells what is held, serves chunks. */
 export interface Neighbourhood {
@@ -39,8 +49,8 @@ export interface Neighbourhood {
 export function createNeighbourhood(options: {
   readonly exchange: Pick<Exchange, 'link' | 'onLink'>
   readonly store: ChunkStore
-  readonly findDownload: (blob: Digest) => Download | undefined
-  readonly downloads: () => Iterable<Download>
+  readonly findDownload: (blob: Digest) => LinkedDownload | undefined
+  readonly downloads: () => Iterable<LinkedDownload>
   readonly log: Logger
 }): Neighbourhood {
   const { exchange, store, log } = options

@@ -17,6 +17,7 @@ const PACKAGES = {
   curl: 'curl',
   htpasswd: 'apache2-utils',
   openssl: 'openssl',
+  nginx: 'nginx-light',
 } as const
 
 /** A program that is not part of Darter and that a test cannot do without. */

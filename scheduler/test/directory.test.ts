@@ -101,4 +101,14 @@ describe('the swarm directory', () => {
     directory.peerLeft('a', 1)
     assert.equal(directory.blobs, 0)
   })
+
+  it('tells the verified list to a peer that held a part and now wants the rest', () => {
+    const directory = directoryWith('a', 'b')
+    const hashes = new Uint8Array(count * 32)
+    directory.receive('a', { type: 'join', blob, size, held: all, wants: false }, 0)
+    directory.receive('b', { type: 'join', blob, size, held: none, wants: false }, 0)
+    directory.receive('a', { type: 'vouch', blob, size, hashes }, 0)
+    const out = directory.receive('b', { type: 'join', blob, size, held: none, wants: true }, 1)
+    assert.ok(out.some(({ to, message }) => to === 'b' && message.type === 'verified'))
+  })
 })

@@ -120,7 +120,8 @@ export class BlobSwarm {
     this.#members.set(id, member)
     for (const chunk of field.indices()) this.#holders[chunk]!++
     this.#graph.add(id)
-    if (before === undefined && this.#verified !== undefined) {
+    // One that only held it before had no use for the list.
+    if (this.#verified !== undefined && (before === undefined || (wants && !before.wants))) {
       this.#effects.push({ type: 'verified', to: id, hashes: this.#verified })
     }
     if (discounted) this.#graph.prune(id, () => false)

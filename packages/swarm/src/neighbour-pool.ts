@@ -61,7 +61,7 @@ export class NeighbourPool {
     this.#neighbours.delete(id)
     for (const chunk of neighbour.held.indices()) this.#availability[chunk]!--
     const waiting = neighbour.inFlight.size > 0
-    for (const chunk of neighbour.inFlight.keys()) this.#ended(chunk)
+    this.#cancelAll(neighbour)
     if (deed === 'stalled') for (const chunk of neighbour.held.indices()) this.#orphans.add(chunk)
     if (deed !== undefined && waiting) this.#context.emit({ type: 'blame', neighbour: id, deed })
   }
@@ -112,7 +112,10 @@ export class NeighbourPool {
     return false
   }
 
-  /** Notes that a requested chunk came; false when its sender told another hash for it: it is distrusted then. */
+  /**
+   * Notes that a requested chunk came; false when it cannot be judged any more, or its sender told another hash for it:
+   * it is distrusted then.
+   */
   arrived(id: string, chunk: number, hash: Uint8Array, now: number): boolean {
     const neighbour = this.#neighbours.get(id)
     if (neighbour?.inFlight.has(chunk) === true) {
@@ -121,7 +124,8 @@ export class NeighbourPool {
     }
     const expected = this.#verified?.[chunk] ?? neighbour?.hashes.get(chunk)
     if (expected !== undefined && sameBytes(expected, hash)) return true
-    this.distrust(id)
+    // It was left, or lost the chunk, while its answer was under way: then nothing can be held against it.
+    if (expected !== undefined) this.distrust(id)
     return false
   }
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
-import { chunkLayout, MIN_CHUNK_BYTES, runChunks } from '../src/index.ts'
+import { Bitfield, chunkLayout, DownloadSession, MIN_CHUNK_BYTES, runChunks } from '../src/index.ts'
 import { runVirtual } from './virtual.ts'
 
 const BLOB = MIN_CHUNK_BYTES * 64
@@ -61,5 +61,32 @@ describe('a swarm of download sessions', () => {
   it('rides out an origin that fails for a while', () => {
     const run = runVirtual({ peers: 3, blobBytes: BLOB, seed: 6, originFails: now => now > 100 && now < 500 })
     assert.ok(run.doneAt.every(at => at !== undefined))
+  })
+})
+
+describe('a download session', () => {
+  it('holds nothing against a neighbour that it left while an answer was under way', () => {
+    const layout = chunkLayout(BLOB)
+    const session = new DownloadSession({
+      layout,
+      held: new Bitfield(layout.count),
+      trusted: new Bitfield(layout.count),
+      random: () => 0.5,
+      now: 0,
+      schedulerUp: true,
+    })
+    const hash = new Uint8Array(32).fill(7)
+    session.neighbourUp('n')
+    session.neighbourHas('n', 3, hash)
+    session.neighboursChanged(0)
+    assert.deepEqual(
+      session.takeEffects().filter(({ type }) => type === 'request'),
+      [{ type: 'request', neighbour: 'n', chunk: 3 }],
+    )
+    session.neighbourDown('n', undefined, 1)
+    assert.equal(session.chunkFromNeighbour('n', 3, hash, 2), 'wrong')
+    const effects = session.takeEffects()
+    assert.ok(effects.some(({ type }) => type === 'cancel'))
+    assert.ok(!effects.some(({ type }) => type === 'blame'))
   })
 })

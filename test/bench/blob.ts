@@ -14,10 +14,10 @@ export interface Blob {
   readonly size: number
 }
 
-/** Writes a file of bytes that do not compress, always the same ones, without holding it in memory. */
-export function makeBlob(path: string, size: number): Blob {
+/** Writes a file of bytes that do not compress, always the same for a seed (0 to 255), without holding it in memory. */
+export function makeBlob(path: string, size: number, seed = 1): Blob {
   const hash = createHash('sha256')
-  const cipher = createCipheriv('aes-128-ctr', Buffer.alloc(16, 1), Buffer.alloc(16))
+  const cipher = createCipheriv('aes-128-ctr', Buffer.alloc(16, seed), Buffer.alloc(16))
   const zeros = Buffer.alloc(STEP)
   const fd = openSync(path, 'wx')
   try {
@@ -33,7 +33,11 @@ export function makeBlob(path: string, size: number): Blob {
 }
 
 /** Puts a blob into a repository, straight into the registry's storage and without a copy of its bytes. */
-export function plantBlob(registry: Registry, repository: string, { path, digest }: Blob): void {
+export function plantBlob(
+  registry: Pick<Registry, 'storage'>,
+  repository: string,
+  { path, digest }: Blob,
+): void {
   const hex = digest.slice('sha256:'.length)
   const root = join(registry.storage, 'docker', 'registry', 'v2')
   const data = join(root, 'blobs', 'sha256', hex.slice(0, 2), hex, 'data')

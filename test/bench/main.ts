@@ -1,10 +1,11 @@
 import { parseArgs } from 'node:util'
-import { parseBytes } from '@darter/runtime'
+import { parseBytes, UnitError } from '@darter/runtime'
 import { createScratch, type Lab } from '../harness/lab.ts'
 import { type Program, requirePrograms } from '../harness/programs.ts'
 import { measureDoor } from './door.ts'
 import { measureOverhead } from './overhead.ts'
 import { measurePair } from './pair.ts'
+import { measureSwarm } from './swarm.ts'
 
 /** A wrong command line. */
 class UsageError extends Error {}
@@ -24,7 +25,7 @@ function rounds(
         size: { type: 'string', default: '1GiB' },
       },
     })
-    if (!/^[1-9]\d{0,2}$/.test(values.rounds)) throw new UsageError('--rounds takes 1 to 999')
+    const count = wholeNumber('rounds', values.rounds, 999)
     const size = parseBytes(values.size)
     if (requirePrograms(programs).skip !== false) {
       process.exitCode = 1
@@ -32,11 +33,57 @@ function rounds(
     }
     const lab = createScratch(name)
     try {
-      const result = await measure(lab, { size, rounds: Number(values.rounds) })
+      const result = await measure(lab, { size, rounds: count })
       console.log(JSON.stringify(result, null, values.json ? undefined : 2))
     } finally {
       await lab.close()
     }
+  }
+}
+
+function wholeNumber(name: string, text: string, max: number): number {
+  const value = Number(text)
+  if (/^[1-9]\d*$/.test(text) && value <= max) return value
+  throw new UsageError(`--${name} takes 1 to ${max}`)
+}
+
+/** `100mbit` and the like, as tc(8) takes them, in bit/s. */
+function bitRate(name: string, text: string): number {
+  const [, digits, unit = ''] = /^(\d{1,6})(k|m|g)bit$/.exec(text) ?? []
+  const value = Number(digits) * ({ k: 1e3, m: 1e6, g: 1e9 }[unit] ?? Number.NaN)
+  if (value > 0) return value
+  throw new UsageError(`--${name} takes a rate such as 100mbit`)
+}
+
+async function swarm(args: readonly string[]): Promise<void> {
+  const { values } = parseArgs({
+    args: [...args],
+    options: {
+      json: { type: 'boolean', default: false },
+      peers: { type: 'string', default: '8' },
+      rate: { type: 'string', default: '100mbit' },
+      'origin-rate': { type: 'string' },
+      size: { type: 'string', default: '128MiB' },
+      layers: { type: 'string', default: '1' },
+    },
+  })
+  const options = {
+    peers: wholeNumber('peers', values.peers, 64),
+    bitsPerSecond: bitRate('rate', values.rate),
+    originBitsPerSecond: bitRate('origin-rate', values['origin-rate'] ?? values.rate),
+    size: parseBytes(values.size),
+    layers: wholeNumber('layers', values.layers, 64),
+  }
+  if (requirePrograms(['docker-registry', 'curl', 'ip', 'tc'], { root: true }).skip !== false) {
+    process.exitCode = 1
+    return
+  }
+  const lab = createScratch('swarm-bench')
+  try {
+    const result = await measureSwarm(lab, options)
+    console.log(JSON.stringify(result, null, values.json ? undefined : 2))
+  } finally {
+    await lab.close()
   }
 }
 
@@ -48,6 +95,7 @@ const BENCHES: Readonly<Record<string, (args: readonly string[]) => Promise<void
   overhead: measureOverhead,
   pair: rounds('pair', ['docker-registry', 'openssl'], measurePair),
   door: rounds('door', ['docker-registry', 'nginx'], measureDoor),
+  swarm,
 }
 
 const [name = '', ...args] = process.argv.slice(2)
@@ -56,5 +104,13 @@ if (bench === undefined) {
   console.error(`usage: npm run --silent bench -- ${Object.keys(BENCHES).join('|')} [--json]`)
   process.exitCode = 2
 } else {
-  await bench(args)
+  try {
+    await bench(args)
+  } catch (error) {
+    const isParsing =
+      error instanceof TypeError && 'code' in error && String(error.code).startsWith('ERR_PARSE_ARGS')
+    if (!isParsing && !(error instanceof UsageError) && !(error instanceof UnitError)) throw error
+    console.error(`bench: ${error.message}`)
+    process.exitCode = 2
+  }
 }

@@ -18,6 +18,8 @@ const PACKAGES = {
   htpasswd: 'apache2-utils',
   openssl: 'openssl',
   nginx: 'nginx-light',
+  ip: 'iproute2',
+  tc: 'iproute2',
 } as const
 
 /** A program that is not part of Darter and that a test cannot do without. */
@@ -69,7 +71,8 @@ export function requirePrograms(
       `missing programs; type: apt-get update && apt-get install -y --no-install-recommends ${missing().join(' ')}`,
     )
   }
-  if (options.root === true && !isRoot) reasons.push('container daemons need root; run the tests as root')
+  if (options.root === true && !isRoot)
+    reasons.push('container daemons and networks need root; run this as root')
   if (reasons.length === 0) return { skip: false }
   const reason = reasons.join('; ')
   if (isCi) throw new Error(`nothing may be skipped in CI: ${reason}`)

@@ -1,0 +1,196 @@
+import { readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { UPSTREAM } from '../harness/mirror.ts'
+import type { Daemon, Lab } from '../harness/lab.ts'
+import { run } from '../harness/run.ts'
+import { type Blob, makeBlob, plantBlob } from './blob.ts'
+import { cpuSeconds, machine, median, MIB, progress, round } from './measure.ts'
+import { createNetwork, type Host } from './network.ts'
+
+const CLI = join(import.meta.dirname, '..', '..', 'packages', 'cli', 'src', 'main.ts')
+const CLIENT = join(import.meta.dirname, 'swarm-client.ts')
+const REPOSITORY = 'bench/swarm'
+const ORIGIN_PORT = 5000
+const SCHEDULER_PORT = 5005
+const DOOR = '127.0.0.1:5001'
+const PEER_ADMIN = '127.0.0.1:5002'
+const SCHEDULER_ADMIN = '127.0.0.1:5006'
+/** Until all clients are there. */
+const HEAD_START_MS = 3000
+
+interface SwarmOptions {
+  readonly peers: number
+  /** Of each peer's link, each way. */
+  readonly bitsPerSecond: number
+  readonly originBitsPerSecond: number
+  /** Of the image. */
+  readonly size: number
+  readonly layers: number
+}
+
+interface SwarmPeer {
+  readonly host: Host
+  readonly daemon: Daemon
+}
+
+/** GETs from a host; the body, or undefined when there is no answer of 200. */
+async function get(host: Host, url: string): Promise<string | undefined> {
+  const { command, args } = host.on('curl', ['--silent', '--fail', '--max-time', '5', url])
+  const { code, stdout } = await run(command, args, { codes: 'any' })
+  return code === 0 ? stdout.toString('utf8') : undefined
+}
+
+/** The sum of a metric's samples whose line has `label` in it. */
+function sumOf(text: string, name: string, label: string): number {
+  const lines = text.split('\n').filter(line => line.startsWith(name) && line.includes(label))
+  return lines.reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(' '))), 0)
+}
+
+async function startOrigin(lab: Lab, host: Host, blobs: readonly Blob[]): Promise<void> {
+  const dir = lab.makeDir('origin')
+  const storage = join(dir, 'data')
+  for (const blob of blobs) plantBlob({ storage }, REPOSITORY, blob)
+  const configFile = join(dir, 'config.yml')
+  const config = {
+    version: 0.1,
+    log: { level: 'error', accesslog: { disabled: true } },
+    storage: { filesystem: { rootdirectory: storage }, redirect: { disable: true } },
+    http: { addr: `${host.address}:${ORIGIN_PORT}`, secret: 'not a secret', relativeurls: true },
+  }
+  // JSON is YAML.
+  writeFileSync(configFile, JSON.stringify(config))
+  await lab.start({
+    name: 'origin',
+    ...host.on('docker-registry', ['serve', configFile]),
+    ready: async () => (await get(host, `http://${host.address}:${ORIGIN_PORT}/v2/`)) !== undefined,
+  })
+}
+
+/** Starts a scheduler; returns the flags with which peers join it. */
+async function startScheduler(lab: Lab, host: Host): Promise<readonly string[]> {
+  const dataDir = lab.makeDir('scheduler')
+  const daemon = await lab.start({
+    name: 'scheduler',
+    ...host.on(process.execPath, [
+      ...[CLI, 'scheduler', '--data-dir', dataDir, '--log-format', 'json', '--scheduler-host', host.address],
+      ...['--scheduler-port', String(SCHEDULER_PORT)],
+      ...['--scheduler-admin-port', SCHEDULER_ADMIN.slice(SCHEDULER_ADMIN.indexOf(':') + 1)],
+    ]),
+    ready: async () => (await get(host, `http://${SCHEDULER_ADMIN}/readyz`)) !== undefined,
+  })
+  const said = daemon.stdout() + daemon.stderr()
+  const id = new RegExp(`/tcp/${SCHEDULER_PORT}/p2p/(\\w+)`).exec(said)?.[1]
+  if (id === undefined) throw new Error(`the scheduler does not say its address:\n${said}`)
+  const address = `/ip4/${host.address}/tcp/${SCHEDULER_PORT}/p2p/${id}`
+  return ['--scheduler', address, '--cluster-key-file', join(dataDir, 'cluster.key')]
+}
+
+async function startPeer(
+  lab: Lab,
+  name: string,
+  host: Host,
+  origin: Host,
+  cluster: readonly string[],
+): Promise<SwarmPeer> {
+  const daemon = await lab.start({
+    name,
+    ...host.on(process.execPath, [
+      ...[CLI, 'peer', '--data-dir', lab.makeDir(name), '--log-format', 'json', '--no-default-upstreams'],
+      ...['--upstream', `${UPSTREAM}=http://${origin.address}:${ORIGIN_PORT}`, '--swarm-host', host.address],
+      ...cluster,
+    ]),
+    ready: async () => (await get(host, `http://${PEER_ADMIN}/readyz`))?.includes('"connected"') === true,
+  })
+  return { host, daemon }
+}
+
+interface ClientResult {
+  readonly seconds: number
+  readonly firstByteMs: number
+}
+
+/** One client on each host, all at the same moment. */
+async function pullAll(hosts: readonly Host[], urls: readonly string[], timeoutMs: number) {
+  const start = String(Date.now() + HEAD_START_MS)
+  const results = await Promise.all(
+    hosts.map(async host => {
+      const { command, args } = host.on(process.execPath, [CLIENT, start, ...urls])
+      const { stdout } = await run(command, args, { timeoutMs })
+      return JSON.parse(stdout.toString('utf8')) as ClientResult
+    }),
+  )
+  const seconds = results.map(result => result.seconds)
+  return {
+    last: Math.max(...seconds),
+    p50: median(seconds),
+    seconds: seconds.map(round),
+    firstByteMsP50: round(median(results.map(result => result.firstByteMs))),
+  }
+}
+
+function peakMemory(pid: number): number {
+  return Number(/^VmHWM:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) * 1024
+}
+
+/**
+ * A cold image to many hosts at once over shaped links, through a peer on each host; then the same clients straight from
+ * the registry.
+ */
+export async function measureSwarm(lab: Lab, options: SwarmOptions) {
+  const { peers: count, bitsPerSecond, originBitsPerSecond, size, layers } = options
+  const up = bitsPerSecond / 8
+  const origin = originBitsPerSecond / 8
+  const bound = Math.max(size / origin, size / up, (count * size) / (origin + count * up))
+  const dir = lab.makeDir('image')
+  const blobs = Array.from({ length: layers }, (_, i) =>
+    makeBlob(join(dir, String(i)), Math.floor(size / layers), i + 1),
+  )
+  const bytes = blobs.reduce((sum, blob) => sum + blob.size, 0)
+  progress('building the network')
+  const network = await createNetwork(lab)
+  const originHost = await network.addHost(originBitsPerSecond)
+  await startOrigin(lab, originHost, blobs)
+  const cluster = await startScheduler(lab, network.hub)
+  const peers: SwarmPeer[] = []
+  for (let i = 1; i <= count; i++) {
+    const host = await network.addHost(bitsPerSecond)
+    peers.push(await startPeer(lab, `peer-${i}`, host, originHost, cluster))
+  }
+  const hosts = peers.map(peer => peer.host)
+  const urls = (base: string) => blobs.map(blob => `http://${base}${REPOSITORY}/blobs/${blob.digest}`)
+  const cpu = () => peers.reduce((sum, { daemon }) => sum + cpuSeconds(daemon.pid), 0)
+  const timeoutMs = Math.round(60_000 + ((count * size) / origin) * 3000)
+
+  progress(`${count} peers; nobody can be faster than ${bound.toFixed(1)} s`)
+  const before = machine()
+  const [cpuBefore, sentBefore] = [cpu(), await originHost.sentBytes()]
+  const swarm = await pullAll(hosts, urls(`${DOOR}/v2/${UPSTREAM}/`), timeoutMs)
+  const used = cpu() - cpuBefore
+  const wireBytes = (await originHost.sentBytes()) - sentBefore
+  const metrics = await Promise.all(hosts.map(async host => get(host, `http://${PEER_ADMIN}/metrics`)))
+  const total = (name: string, label: string) =>
+    metrics.reduce((sum, text) => sum + sumOf(text ?? '', name, label), 0)
+  const peak = Math.max(...peers.map(({ daemon }) => peakMemory(daemon.pid)))
+  progress(`last peer after ${swarm.last.toFixed(1)} s; now straight from the registry`)
+  for (const { daemon } of peers) await daemon.stop()
+  const direct = await pullAll(hosts, urls(`${originHost.address}:${ORIGIN_PORT}/v2/`), timeoutMs)
+  return {
+    bench: 'swarm',
+    ...options,
+    boundSeconds: round(bound),
+    lastSeconds: round(swarm.last),
+    lastRatio: round(swarm.last / bound),
+    p50Ratio: round(swarm.p50 / bound),
+    directSeconds: round(direct.last),
+    speedup: round(direct.last / swarm.last),
+    originRatio: round(total('darter_received_bytes_total', 'source="origin"') / bytes),
+    originWireRatio: round(wireBytes / bytes),
+    originRequests: total('darter_origin_requests_total', ''),
+    firstByteMsP50: swarm.firstByteMsP50,
+    directFirstByteMsP50: direct.firstByteMsP50,
+    cpuSecondsPerGiB: round(used / ((count * bytes) / (1024 * MIB))),
+    peakRssMiB: round(peak / MIB),
+    seconds: swarm.seconds,
+    machine: { ...before, loadAfter: machine().load },
+  }
+}

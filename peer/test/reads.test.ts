@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict'
+import { createHash } from 'node:crypto'
 import { describe, it } from 'node:test'
 import { createLogger, createMetrics, seededRandom, systemClock } from '@darter/runtime'
 import { type ChunkStore, createMemoryStore } from '@darter/store'
 import { MIN_CHUNK_BYTES } from '@darter/swarm'
 import fc from 'fast-check'
 import { createAloneExchange } from '../src/alone.ts'
-import type { SpanChoice } from '../src/download/contract.ts'
+import type { BlobRead, SpanChoice } from '../src/download/contract.ts'
 import { createFacts } from '../src/download/facts.ts'
 import { createDownloadMetrics } from '../src/download/metrics.ts'
 import { createReads, type Reads } from '../src/download/reads.ts'
@@ -23,6 +24,7 @@ const BLOB = randomBytes(MIN_CHUNK_BYTES * 5 + 1234, 1)
 interface Bench extends AsyncDisposable {
   readonly reads: Reads
   readonly store: ChunkStore
+  open(options?: { span?: SpanChoice; size?: number }): Promise<BlobRead>
   read(options?: { span?: SpanChoice; size?: number }): Promise<Uint8Array>
 }
 
@@ -46,19 +48,24 @@ async function bench(source: ScriptedOrigin, quotaBytes = 1e9): Promise<Bench> {
     isPublic: true,
     hasCredentials: false,
   }
+  const open: Bench['open'] = async ({ span, size } = {}) => {
+    const read = await reads.open({
+      upstream,
+      repository: 'a/b',
+      digest: source.digest,
+      signal: AbortSignal.timeout(20_000),
+      size,
+      span,
+    })
+    assert.ok(!('unsatisfiable' in read))
+    return read
+  }
   return {
     reads,
     store,
-    read: async ({ span, size } = {}) => {
-      const read = await reads.open({
-        upstream,
-        repository: 'a/b',
-        digest: source.digest,
-        signal: AbortSignal.timeout(20_000),
-        size,
-        span,
-      })
-      assert.ok(!('unsatisfiable' in read))
+    open,
+    read: async options => {
+      const read = await open(options)
       const parts: Uint8Array[] = []
       for await (const piece of read.body) parts.push(Uint8Array.from(piece))
       return Buffer.concat(parts)
@@ -180,5 +187,29 @@ describe('reading a blob', () => {
     await stored?.dropChunk(2)
     stored?.release()
     assert.ok(Buffer.from(BLOB).equals(await at.read()))
+  })
+
+  it('serves a small blob that an unclean stop left whole but unconfirmed', async () => {
+    const small = BLOB.subarray(0, 5000)
+    const source = scriptedOrigin(small, [])
+    await using at = await bench(source)
+    const stored = await at.store.open(source.digest, small.length)
+    await stored.writeChunk(0, small, createHash('sha256').update(small).digest())
+    stored.release()
+    assert.ok(Buffer.from(small).equals(await at.read()))
+    assert.equal(source.sent(), 0)
+  })
+
+  it('keeps nobody waiting for a caller that has stopped taking bytes when the store fills up', {
+    timeout: 10_000,
+  }, async () => {
+    const source = scriptedOrigin(BLOB, [])
+    await using at = await bench(source, MIN_CHUNK_BYTES * 2)
+    const slow = await at.open()
+    const body = slow.body[Symbol.asyncIterator]()
+    await body.next()
+    while (at.reads.active > 0) await new Promise(setImmediate)
+    assert.ok(Buffer.from(BLOB).equals(await at.read()))
+    await body.return?.()
   })
 })

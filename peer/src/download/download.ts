@@ -1,7 +1,7 @@
 import { ChunkRefusedError, type Link, LinkProtocolError, LinkStalledError } from '@darter/exchange'
 import { DarterError, type Digest, digestAlgorithm, digestHex } from '@darter/oci'
 import type { Logger } from '@darter/runtime'
-import { ChunkMissingError, type StoredBlob } from '@darter/store'
+import { ChunkCorruptError, ChunkMissingError, type StoredBlob } from '@darter/store'
 import { Bitfield, type ChunkOrigin, DownloadSession, type LinkDeed, type SessionEffect } from '@darter/swarm'
 import type { PeerAddress } from '@darter/wire'
 import type { BlobSource } from './contract.ts'
@@ -17,6 +17,8 @@ import { type ReaderAnswer, ReaderDesk } from './reader-desk.ts'
 
 const TICK_MS = 100
 const HASH_BYTES = 32
+/** Times that a chunk from the origin is written when others' bytes for it are in the way. */
+const MAX_WRITES = 3
 /** A download that nobody reads any more goes on when it has this part of its chunks. */
 const NEARLY_DONE = 0.9
 
@@ -201,8 +203,7 @@ export class Download implements LinkedDownload {
   /** A neighbour said what it holds. */
   linkHolds(link: Link, held: Bitfield, hashes: Uint8Array): void {
     if (this.#state.kind !== 'running') return
-    this.#session.neighbourUp(link.peerId)
-    this.#membership.linkedBy(link.peerId)
+    this.#membership.linkedBy(link)
     let at = 0
     for (const chunk of held.indices()) {
       this.#session.neighbourHas(link.peerId, chunk, hashes.subarray(at, at + HASH_BYTES))
@@ -236,7 +237,9 @@ export class Download implements LinkedDownload {
     this.#trusted.clear(chunk)
     if (this.#state.kind === 'complete') this.#fail(new ChunkMissingError(this.digest, chunk))
     if (this.#state.kind !== 'running') return
-    if (chunk < this.#hasher.chunks) this.#hasher.restart()
+    this.#membership.lost(chunk)
+    // The one that the hash stands at may have gone into it in part.
+    if (chunk <= this.#hasher.chunks) this.#hasher.restart()
     this.#session.chunkLost(chunk, undefined, this.#now())
     this.#perform()
   }
@@ -378,16 +381,17 @@ export class Download implements LinkedDownload {
   }
 
   async #keep(chunk: number, bytes: Uint8Array, hash: Uint8Array, by: ChunkOrigin): Promise<void> {
-    let outcome: 'stored' | 'full'
+    let outcome: 'stored' | 'full' | 'other'
     try {
-      outcome = await this.stored.writeChunk(chunk, bytes, hash)
+      outcome = await this.#write(chunk, bytes, hash, by)
     } catch (error) {
       this.#log.error({ err: error, chunk }, 'a chunk could not be kept')
       outcome = 'full'
     }
-    if (outcome === 'full') {
+    if (outcome !== 'stored') {
       this.#session.chunkLost(chunk, by, this.#now())
-      this.#storeFull()
+      if (outcome === 'full') this.#storeFull()
+      this.#readers.wake()
       return
     }
     this.#provenance.came(chunk, by)
@@ -399,6 +403,31 @@ export class Download implements LinkedDownload {
     this.#perform()
   }
 
+  /**
+   * Writes a chunk and looks at what the store has then: another sender's bytes may have been under way, and the verified
+   * list may have come meanwhile. 'other': what is held now, if anything, is not this.
+   */
+  async #write(
+    chunk: number,
+    bytes: Uint8Array,
+    hash: Uint8Array,
+    by: ChunkOrigin,
+  ): Promise<'stored' | 'full' | 'other'> {
+    for (let attempt = 0; attempt < MAX_WRITES; attempt++) {
+      if ((await this.stored.writeChunk(chunk, bytes, hash)) === 'full') return 'full'
+      const actual = this.stored.chunkHash(chunk)
+      const isThis = actual !== undefined && Buffer.from(hash).equals(actual)
+      const expected = by.kind === 'origin' ? hash : this.#session.verifiedHashes?.[chunk]
+      if (actual !== undefined && expected !== undefined && !Buffer.from(expected).equals(actual)) {
+        this.#readers.provedWrong([chunk], this.digest)
+        await this.stored.dropChunk(chunk)
+      }
+      if (isThis && this.stored.held.has(chunk)) return 'stored'
+      if (by.kind !== 'origin') return 'other'
+    }
+    return 'other'
+  }
+
   // ---- the blob's own digest
 
   #hashOn(): void {
@@ -408,8 +437,11 @@ export class Download implements LinkedDownload {
       this.#hasher.advance().then(
         () => this.#settle(),
         error => {
-          // A chunk that rotted was dropped by the store, and chunkDropped restarted the hash.
           this.#log.warn({ err: error }, 'a stored chunk could not be read back')
+          // One that rotted was dropped, and is fetched again; else nothing would ever settle the digest.
+          const isRot = error instanceof ChunkCorruptError || error instanceof ChunkMissingError
+          if (isRot) this.#hashOn()
+          else this.#storeFull()
         },
       ),
     )
@@ -484,7 +516,9 @@ export class Download implements LinkedDownload {
     const state = this.#state
     if (this.stored.held.has(chunk)) {
       // The last chunk is what a caller that reads everything gets only when the digest is right.
-      const believed = strict ? this.#trusted.has(chunk) : chunk < this.stored.layout.count - 1
+      // Once this download has ended, nobody tells it what others make of the blob.
+      const trusted = state.kind === 'running' && this.#trusted.has(chunk)
+      const believed = strict ? trusted : chunk < this.stored.layout.count - 1
       if (state.kind === 'complete' || believed) return { kind: 'ready' }
     }
     if (state.kind === 'failed') return state
@@ -517,9 +551,12 @@ export class Download implements LinkedDownload {
     this.#perform()
     this.#membership.report()
     this.#membership.join(this.#state.kind === 'running')
+    this.#membership.close()
     this.#readers.wake()
     this.#onEnd()
     this.#readerGone()
+    // Whoever comes next need not wait until the last reader has noticed.
+    this.#workDone().then(this.#resolveEnded, this.#resolveEnded)
   }
 
   #release(): void {
@@ -528,12 +565,13 @@ export class Download implements LinkedDownload {
     clearInterval(this.#timer)
     this.#membership.close()
     this.#onEnd()
-    this.#drain().then(this.#resolveEnded, this.#resolveEnded)
+    this.#workDone()
+      .finally(() => this.stored.release())
+      .then(this.#resolveEnded, this.#resolveEnded)
   }
 
-  async #drain(): Promise<void> {
+  async #workDone(): Promise<void> {
     while (this.#work.size > 0) await Promise.allSettled([...this.#work])
-    this.stored.release()
   }
 
   /** So little is missing that stopping would be a waste. */

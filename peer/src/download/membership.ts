@@ -58,6 +58,11 @@ export class Membership {
     if (this.#unreported.length >= REPORT_AT_CHUNKS) this.report()
   }
 
+  /** A chunk is not held any more. */
+  lost(chunk: number): void {
+    this.#unreported = this.#unreported.filter(held => held !== chunk)
+  }
+
   /** Tells the scheduler what it has not been told yet. */
   report(): void {
     if (this.#unreported.length === 0) return
@@ -97,9 +102,9 @@ export class Membership {
     await Promise.all(missing.map(peer => this.#linkTo(peer)))
   }
 
-  /** A neighbour linked itself. */
-  linkedBy(id: string): void {
-    this.#linked.add(id)
+  /** A neighbour said that it takes part: it is told the same, or it would not tell what it gets later. */
+  linkedBy(link: Link): void {
+    this.#linkedTo(link)
   }
 
   /** A link broke; false when it was none of this download's. */

@@ -58,11 +58,11 @@ export function createNeighbourhood(options: {
   const interested = new Map<Digest, Set<Link>>()
   const interests = new Map<Link, Set<Digest>>()
   // Handles on blobs that neighbours ask for, chunk after chunk.
-  const openBlobs = new LRUCache<Digest, Promise<StoredBlob | undefined>>({
+  const openBlobs = new LRUCache<Digest, SharedHandle>({
     max: OPEN_BLOBS,
     ttl: OPEN_BLOB_MS,
     ttlAutopurge: true,
-    dispose: opening => void opening.then(blob => blob?.release()),
+    dispose: opened => opened.close(),
   })
 
   const forget = (link: Link, blob: Digest): void => {
@@ -143,20 +143,14 @@ export function createNeighbourhood(options: {
     })
   })
 
-  const open = (blob: Digest): Promise<StoredBlob | undefined> => {
+  const open = (blob: Digest): SharedHandle => {
     const known = openBlobs.get(blob)
     if (known !== undefined) return known
-    const opening = store.find(blob)
-    openBlobs.set(blob, opening)
-    opening.then(
-      stored => {
-        if (stored === undefined && openBlobs.peek(blob) === opening) openBlobs.delete(blob)
-      },
-      () => {
-        if (openBlobs.peek(blob) === opening) openBlobs.delete(blob)
-      },
-    )
-    return opening
+    const opened = new SharedHandle(store.find(blob), () => {
+      if (openBlobs.peek(blob) === opened) openBlobs.delete(blob)
+    })
+    openBlobs.set(blob, opened)
+    return opened
   }
 
   return {
@@ -172,13 +166,20 @@ export function createNeighbourhood(options: {
     pushHave: (blob, chunk, hash) => tell(blob, { type: 'have', blob, chunk, hash }),
     pushLost: (blob, chunk) => tell(blob, { type: 'lost', blob, chunk }),
     serve: async (blob, chunk) => {
-      const stored = options.findDownload(blob)?.stored ?? (await open(blob))
-      if (stored === undefined || !stored.held.has(chunk)) return 'missing'
-      const length = stored.layout.length(chunk)
-      return {
-        length,
-        read: (offset, target) => stored.readChunk(chunk, offset, target),
-        release: () => {},
+      // Never the download's own handle: it may end while the chunk is being sent.
+      const handle = open(blob)
+      const release = handle.use()
+      try {
+        const stored = await handle.stored
+        if (stored === undefined || !stored.held.has(chunk)) {
+          release()
+          return 'missing'
+        }
+        const length = stored.layout.length(chunk)
+        return { length, read: (offset, target) => stored.readChunk(chunk, offset, target), release }
+      } catch (error) {
+        release()
+        throw error
       }
     },
     closeBlob: blob => {
@@ -188,6 +189,49 @@ export function createNeighbourhood(options: {
       stopListening()
       openBlobs.clear()
     },
+  }
+}
+
+/** A handle that stays open while chunks are read through it, though it was closed meanwhile. */
+class SharedHandle {
+  readonly stored: Promise<StoredBlob | undefined>
+  #users = 1
+  #closed = false
+
+  /** `onVain` is called when there turns out to be nothing to read. */
+  constructor(opening: Promise<StoredBlob | undefined>, onVain: () => void) {
+    this.stored = opening
+    opening.then(stored => {
+      if (stored === undefined) onVain()
+    }, onVain)
+  }
+
+  /** Counts a user; the result ends its use, once. */
+  use(): () => void {
+    this.#users++
+    let done = false
+    return () => {
+      if (done) return
+      done = true
+      this.#leave()
+    }
+  }
+
+  /** Takes no new users. */
+  close(): void {
+    if (this.#closed) return
+    this.#closed = true
+    this.#leave()
+  }
+
+  #leave(): void {
+    this.#users--
+    if (this.#users > 0) return
+    this.stored.then(
+      stored => stored?.release(),
+      // Whoever asked for it was told.
+      () => {},
+    )
   }
 }
 

@@ -2,7 +2,7 @@ import { createHash, type Hash } from 'node:crypto'
 import { type Digest, digestAlgorithm, digestHex } from '@darter/oci'
 import { OriginStatusError } from '@darter/origin'
 import type { BlobSource, ByteSpan } from './contract.ts'
-import { NoSourceError, OriginCorruptError, OriginSizeError } from './errors.ts'
+import { NoSourceError, OriginCorruptError, OriginIgnoresRangesError, OriginSizeError } from './errors.ts'
 import { type ContentKind, openContent } from './origin-reader.ts'
 
 const MAX_FAILURES = 4
@@ -68,6 +68,7 @@ async function* pieces(
   const blob = await openContent({ ...options, range })
   try {
     if (blob.size !== undefined && blob.size !== size) throw new OriginSizeError(digest, size, blob.size)
+    if (blob.offset > position) throw new OriginIgnoresRangesError(digest)
     let at = blob.offset
     for await (const piece of blob.body) {
       const from = Math.max(0, position - at)

@@ -1,6 +1,7 @@
 import { createHash, type Hash } from 'node:crypto'
 import { type Digest, digestAlgorithm, digestHex } from '@darter/oci'
 import { ChunkMissingError, type ChunkStore, type StoredBlob } from '@darter/store'
+import { WrongBytesSentError } from './errors.ts'
 
 const PIECE_BYTES = 1024 * 1024
 
@@ -87,9 +88,15 @@ export class PrefixHasher {
 
 /**
  * The hash of the first `length` bytes of a blob, which the store still has to hold.
- * @throws {ChunkMissingError} when it does not.
+ * @param sent the hashes that chunks of it had when they were passed on.
+ * @throws {ChunkMissingError} when it does not; {@link WrongBytesSentError} when it holds others than were passed on.
  */
-export async function hashPrefix(store: ChunkStore, digest: Digest, length: number): Promise<Hash> {
+export async function hashPrefix(
+  store: ChunkStore,
+  digest: Digest,
+  length: number,
+  sent: ReadonlyMap<number, Uint8Array>,
+): Promise<Hash> {
   const stored = await store.find(digest)
   if (stored === undefined) throw new ChunkMissingError(digest, 0)
   try {
@@ -103,6 +110,10 @@ export async function hashPrefix(store: ChunkStore, digest: Digest, length: numb
         offset,
         buffer.subarray(0, Math.min(buffer.length, length - position)),
       )
+      const passed = sent.get(chunk)
+      const now = stored.chunkHash(chunk)
+      if (passed !== undefined && (now === undefined || !sameHash(passed, now)))
+        throw new WrongBytesSentError(digest)
       hash.update(buffer.subarray(0, read))
       position += read
     }
@@ -110,6 +121,11 @@ export async function hashPrefix(store: ChunkStore, digest: Digest, length: numb
   } finally {
     stored.release()
   }
+}
+
+/** Whether two hashes are equal. */
+export function sameHash(a: Uint8Array, b: Uint8Array): boolean {
+  return Buffer.from(a.buffer, a.byteOffset, a.length).equals(b)
 }
 
 /** The digest of no bytes at all, which needs no source. */

@@ -205,13 +205,23 @@ export function createReads(options: {
   /** Says everything that is held to a scheduler that knows nothing (any more). */
   const announce = async (): Promise<void> => {
     for (const { digest, heldChunks } of store.list()) {
+      if (stopped) return
       if (heldChunks === 0 || downloads.has(digest)) continue
       const stored = await store.find(digest)
       if (stored === undefined) continue
       const { size } = stored.layout
-      scheduler?.send({ type: 'join', blob: digest, size, held: stored.held.toBytes(), wants: false })
+      // A download that began meanwhile speaks for itself.
+      if (!stopped && !downloads.has(digest)) {
+        scheduler?.send({ type: 'join', blob: digest, size, held: stored.held.toBytes(), wants: false })
+      }
       stored.release()
     }
+  }
+
+  const startAnnouncing = (): void => {
+    announce().catch(error => {
+      if (!stopped) log.error({ err: error }, 'announcing what is held failed')
+    })
   }
 
   return {
@@ -237,15 +247,15 @@ export function createReads(options: {
         scheduler.onMessage(onScheduler),
         scheduler.onUp(() => {
           for (const download of downloads.values()) download.schedulerChanged(true)
-          announce().catch(error => log.error({ err: error }, 'announcing what is held failed'))
+          startAnnouncing()
         }),
         scheduler.onDown(() => {
           for (const download of downloads.values()) download.schedulerChanged(false)
         }),
       )
       // What an unclean stop left in doubt is announced once it was checked.
-      void store.recovered.then(async () => {
-        if (!stopped && scheduler.connected) await announce()
+      void store.recovered.then(() => {
+        if (!stopped && scheduler.connected) startAnnouncing()
       })
     },
     stop: async () => {

@@ -6,9 +6,10 @@ import type { BlobRead, ByteSources, ByteSpan, OpenBlobRequest } from './contrac
 import type { DownloadReader } from './download-contract.ts'
 import { Download } from './download.ts'
 import type { DownloadMetrics } from './metrics.ts'
+import { WrongBytesSentError } from './errors.ts'
 import type { ContentKind } from './origin-reader.ts'
 import { passThrough } from './pass-through.ts'
-import { hashPrefix } from './prefix-hasher.ts'
+import { hashPrefix, sameHash } from './prefix-hasher.ts'
 
 const PIECE_BYTES = 256 * 1024
 /** Damaged chunks that one response outlives. */
@@ -120,13 +121,15 @@ export function createSpanReader(options: {
     let attached: Attached | undefined = start
     let position = span.from
     let rotten = 0
+    const whole = span.from === 0 && span.to === layout.size
+    /** The hashes of the chunks that were passed on before the digest was settled. */
+    const sent = new Map<number, Uint8Array>()
     try {
       while (position < span.to) {
         signal.throwIfAborted()
         if (attached === undefined) {
           // Who reads the whole blob has its digest checked, whichever way the rest comes.
-          const whole = span.from === 0 && span.to === layout.size
-          const prefix = whole && position > 0 ? await hashPrefix(store, digest, position) : undefined
+          const prefix = whole && position > 0 ? await hashPrefix(store, digest, position, sent) : undefined
           const rest = direct(request, kind, layout.size, { from: position, to: span.to }, prefix)
           for await (const piece of rest.body) {
             counts.fromOrigin += piece.length
@@ -158,6 +161,8 @@ export function createSpanReader(options: {
             'a stored chunk is damaged; it is fetched again',
           )
           const settled = current.settled()
+          // Only this download will tell if what was passed on is wrong.
+          if (!settled) continue
           current.end()
           const again = await attach(await begin(digest, layout.size, kind, settled), request, {
             from: position,
@@ -166,6 +171,7 @@ export function createSpanReader(options: {
           attached = again === 'pass-through' ? undefined : again
           continue
         }
+        if (whole) checkSent(current, chunk, sent)
         counts[PROVENANCE_COUNT[current.provenance(chunk)]] += read
         position += read
         yield buffer.subarray(0, read)
@@ -190,6 +196,27 @@ export function createSpanReader(options: {
       }
     },
   }
+}
+
+/**
+ * Notes which bytes a chunk that is passed on has, until the digest is right: then it compares all that was noted with what
+ * the digest was right for.
+ * @throws {WrongBytesSentError} when a chunk was replaced by other bytes after it was passed on.
+ */
+function checkSent({ stored, settled }: Attached, chunk: number, sent: Map<number, Uint8Array>): void {
+  if (!settled()) {
+    const hash = stored.chunkHash(chunk)
+    const before = sent.get(chunk)
+    if (hash === undefined || (before !== undefined && !sameHash(before, hash)))
+      throw new WrongBytesSentError(stored.digest)
+    sent.set(chunk, hash)
+    return
+  }
+  for (const [passed, hash] of sent) {
+    const now = stored.chunkHash(passed)
+    if (now === undefined || !sameHash(now, hash)) throw new WrongBytesSentError(stored.digest)
+  }
+  sent.clear()
 }
 
 /** Runs `act` at the first call or when the signal aborts, whichever is first, and never again. */

@@ -1,0 +1,326 @@
+import assert from 'node:assert/strict'
+import { createHash } from 'node:crypto'
+import { describe, it } from 'node:test'
+import type { Exchange, Link } from '@darter/exchange'
+import { createLogger, createMetrics, seededRandom, systemClock } from '@darter/runtime'
+import { type ChunkStore, createMemoryStore, type StoredBlob, StoreIoError } from '@darter/store'
+import { Bitfield, chunkLayout, MIN_CHUNK_BYTES } from '@darter/swarm'
+import type { LinkMessage, PeerMessage, SchedulerMessage } from '@darter/wire'
+import type { BlobReads, OpenBlobRequest } from '../src/download/contract.ts'
+import { createFacts } from '../src/download/facts.ts'
+import { createDownloadMetrics } from '../src/download/metrics.ts'
+import { createNeighbourhood } from '../src/download/neighbourhood.ts'
+import { createReads } from '../src/download/reads.ts'
+import { scriptedOrigin } from './support/origin.ts'
+
+const log = createLogger({ level: 'silent', name: 'test' })
+const BLOB = Uint8Array.from({ length: MIN_CHUNK_BYTES * 3 }, (_, i) => (i * 31) >>> 7)
+const layout = chunkLayout(BLOB.length)
+const { digest } = scriptedOrigin(BLOB, [])
+const sha256 = (bytes: Uint8Array): Buffer => createHash('sha256').update(bytes).digest()
+const chunkOf = (index: number): Uint8Array =>
+  BLOB.subarray(layout.offset(index), layout.offset(index) + layout.length(index))
+
+/** A link whose other side is the test. */
+function scriptedLink(give: (chunk: number) => Promise<Uint8Array>): Link & {
+  readonly sent: LinkMessage[]
+  say(message: LinkMessage): void
+} {
+  const sent: LinkMessage[] = []
+  let handler: (message: LinkMessage) => void = () => {}
+  return {
+    peerId: 'neighbour',
+    sent,
+    say: message => handler(message),
+    send: message => {
+      sent.push(message)
+      return true
+    },
+    fetch: async (_blob, chunk) => {
+      const bytes = await give(chunk)
+      return { bytes, hash: sha256(bytes), release: () => {} }
+    },
+    onMessage: added => {
+      handler = added
+      return () => {}
+    },
+    onClose: () => () => {},
+    close: () => {},
+  }
+}
+
+/** An exchange whose scheduler and links are the test's. */
+function scriptedExchange(): {
+  readonly exchange: Exchange
+  readonly told: PeerMessage[]
+  say(message: SchedulerMessage): void
+  up(): void
+  connect(link: Link): void
+} {
+  const told: PeerMessage[] = []
+  let onMessage: (message: SchedulerMessage) => void = () => {}
+  let onUp: () => void = () => {}
+  let onLink: (link: Link) => void = () => {}
+  const exchange: Exchange = {
+    peerId: 'here',
+    scheduler: {
+      connected: true,
+      send: message => {
+        told.push(message)
+        return true
+      },
+      onMessage: handler => {
+        onMessage = handler
+        return () => {}
+      },
+      onUp: handler => {
+        onUp = handler
+        return () => {}
+      },
+      onDown: () => () => {},
+    },
+    addresses: () => [],
+    start: async () => {},
+    stop: async () => {},
+    link: async () => {
+      throw new Error('nobody is there')
+    },
+    onLink: handler => {
+      onLink = handler
+      return () => {}
+    },
+  }
+  return {
+    exchange,
+    told,
+    say: message => onMessage(message),
+    up: () => onUp(),
+    connect: link => onLink(link),
+  }
+}
+
+function readsOver(store: ChunkStore, exchange: Exchange) {
+  return createReads({
+    store,
+    exchange,
+    facts: createFacts({ scheduler: undefined, share: false }),
+    clock: systemClock,
+    random: seededRandom(7),
+    log,
+    metrics: createDownloadMetrics(createMetrics({ prefix: 'test_' })),
+    maxInFlightBytes: 64 * 1024 * 1024,
+  })
+}
+
+const HASHES = [0, 1, 2].map(index => sha256(chunkOf(index)))
+
+function interestOf(chunks: readonly number[], hashes: readonly Uint8Array[]): LinkMessage {
+  const held = new Bitfield(layout.count)
+  for (const chunk of chunks) held.set(chunk)
+  return {
+    type: 'interest',
+    blob: digest,
+    size: BLOB.length,
+    held: held.toBytes(),
+    hashes: Buffer.concat(hashes),
+  }
+}
+
+function requestOf(signal: AbortSignal): OpenBlobRequest {
+  const { origin } = scriptedOrigin(BLOB, [])
+  const upstream = { name: 'scripted', hosts: [], origin, isPublic: true, hasCredentials: false }
+  return { upstream, repository: 'a/b', digest, size: BLOB.length, signal }
+}
+
+async function bytesOf(read: Awaited<ReturnType<BlobReads['open']>>): Promise<Buffer> {
+  assert.ok(!('unsatisfiable' in read))
+  const parts: Uint8Array[] = []
+  for await (const piece of read.body) parts.push(Uint8Array.from(piece))
+  return Buffer.concat(parts)
+}
+
+/** A store that does something of the test's before it writes or reads a chunk. */
+function intercepted(
+  store: ChunkStore,
+  before: {
+    writeChunk?(index: number, blob: StoredBlob): Promise<void>
+    readChunk?(index: number, blob: StoredBlob): Promise<void>
+  },
+): ChunkStore {
+  const wrap = (blob: StoredBlob): StoredBlob =>
+    new Proxy(blob, {
+      get: (target, name) => {
+        if (name === 'writeChunk') {
+          return async (index: number, bytes: Uint8Array, hash: Uint8Array) => {
+            await before.writeChunk?.(index, target)
+            return await target.writeChunk(index, bytes, hash)
+          }
+        }
+        if (name === 'readChunk') {
+          return async (index: number, offset: number, into: Uint8Array) => {
+            await before.readChunk?.(index, target)
+            return await target.readChunk(index, offset, into)
+          }
+        }
+        const value: unknown = Reflect.get(target, name, target)
+        return typeof value === 'function' ? value.bind(target) : value
+      },
+    })
+  return new Proxy(store, {
+    get: (target, name) => {
+      if (name === 'open')
+        return async (blob: typeof digest, size: number) => wrap(await target.open(blob, size))
+      const value: unknown = Reflect.get(target, name, target)
+      return typeof value === 'function' ? value.bind(target) : value
+    },
+  })
+}
+
+describe('a peer among its neighbours', () => {
+  it('never serves a range from a chunk that was being written when the verified list came', async () => {
+    const wrong = Uint8Array.from(chunkOf(1))
+    wrong[5]! ^= 1
+    const memory = createMemoryStore({ quotaBytes: 1e9, clock: systemClock })
+    const gate = Promise.withResolvers<void>()
+    const reached = Promise.withResolvers<void>()
+    const store = intercepted(memory, {
+      writeChunk: async index => {
+        if (index !== 1) return
+        reached.resolve()
+        await gate.promise
+      },
+    })
+    const { exchange, say, connect } = scriptedExchange()
+    const reads = readsOver(store, exchange)
+    await reads.start()
+    const link = scriptedLink(async () => wrong)
+    connect(link)
+    const gone = new AbortController()
+    const whole = assert.rejects(reads.open(requestOf(gone.signal)))
+    try {
+      while (reads.active === 0) await new Promise(setImmediate)
+      say({ type: 'neighbours', blob: digest, peers: [] })
+      link.say(interestOf([1], [sha256(wrong)]))
+      await reached.promise
+      say({ type: 'verified', blob: digest, hashes: Buffer.concat(HASHES) })
+      gate.resolve()
+      await new Promise(setImmediate)
+      const span = { from: layout.offset(1), to: layout.offset(2) }
+      const got = await bytesOf(
+        await reads.open({ ...requestOf(AbortSignal.timeout(20_000)), span: () => span }),
+      )
+      assert.ok(got.equals(chunkOf(1)))
+    } finally {
+      gone.abort(new Error('gone'))
+      await whole
+      await reads.stop(AbortSignal.timeout(1000))
+      await memory.close()
+    }
+  })
+
+  it('never ends a response well whose beginning was wrong, though a chunk was lost on the way', async () => {
+    const wrong = Uint8Array.from(chunkOf(0))
+    wrong[5]! ^= 1
+    const memory = createMemoryStore({ quotaBytes: 1e9, clock: systemClock })
+    let lost = false
+    const { exchange, say, connect } = scriptedExchange()
+    const store = intercepted(memory, {
+      readChunk: async (index, blob) => {
+        if (index !== 1 || lost) return
+        lost = true
+        await blob.dropChunk(1)
+        // What is still missing comes from the origin.
+        setTimeout(() => say({ type: 'lease', blob: digest, lease: 1, from: 2, to: 3 }), 50)
+      },
+    })
+    const reads = readsOver(store, exchange)
+    await reads.start()
+    const link = scriptedLink(async chunk => (chunk === 0 ? wrong : chunkOf(chunk)))
+    connect(link)
+    try {
+      const opening = reads.open(requestOf(AbortSignal.timeout(20_000)))
+      while (reads.active === 0) await new Promise(setImmediate)
+      say({ type: 'neighbours', blob: digest, peers: [] })
+      link.say(interestOf([0, 1], [sha256(wrong), HASHES[1]!]))
+      const read = await opening
+      assert.ok(!('unsatisfiable' in read))
+      const parts: Uint8Array[] = []
+      await assert.rejects(
+        async () => {
+          for await (const piece of read.body) {
+            parts.push(Uint8Array.from(piece))
+          }
+        },
+        { code: 'WRONG_BYTES_SENT' },
+      )
+      assert.ok(parts.length > 0)
+    } finally {
+      await reads.stop(AbortSignal.timeout(1000))
+      await memory.close()
+    }
+  })
+
+  it('tells a neighbour that spoke first that it takes part too', async () => {
+    const store = createMemoryStore({ quotaBytes: 1e9, clock: systemClock })
+    const { exchange, connect } = scriptedExchange()
+    const reads = readsOver(store, exchange)
+    await reads.start()
+    const link = scriptedLink(() => new Promise(() => {}))
+    connect(link)
+    const gone = new AbortController()
+    const opening = reads.open(requestOf(gone.signal))
+    const failed = assert.rejects(opening)
+    while (reads.active === 0) await new Promise(setImmediate)
+    link.say(interestOf([], []))
+    assert.equal(link.sent.filter(({ type }) => type === 'interest').length, 1)
+    gone.abort(new Error('gone'))
+    await failed
+    await reads.stop(AbortSignal.timeout(1000))
+    await store.close()
+  })
+
+  it('outlives a store that cannot be read when a neighbour asks', async () => {
+    const store = createMemoryStore({ quotaBytes: 1e9, clock: systemClock })
+    const broken = new Proxy(store, {
+      get: (target, name) => {
+        if (name === 'find')
+          return async () => Promise.reject(new StoreIoError('find the blob', new Error('EIO')))
+        return Reflect.get(target, name, target)
+      },
+    })
+    const neighbourhood = createNeighbourhood({
+      exchange: scriptedExchange().exchange,
+      store: broken,
+      findDownload: () => undefined,
+      downloads: () => [],
+      log,
+    })
+    await assert.rejects(neighbourhood.serve(digest, 0), StoreIoError)
+    await new Promise(setImmediate)
+    neighbourhood.close()
+    await store.close()
+  })
+
+  it('sends a chunk to its end though the blob is closed meanwhile, and lets go of it then', async () => {
+    const store = createMemoryStore({ quotaBytes: 1e9, clock: systemClock })
+    const stored = await store.open(digest, BLOB.length)
+    await stored.writeChunk(0, chunkOf(0), sha256(chunkOf(0)))
+    stored.release()
+    const neighbourhood = createNeighbourhood({
+      exchange: scriptedExchange().exchange,
+      store,
+      findDownload: () => undefined,
+      downloads: () => [],
+      log,
+    })
+    const served = await neighbourhood.serve(digest, 0)
+    assert.ok(typeof served !== 'string')
+    neighbourhood.closeBlob(digest)
+    await new Promise(setImmediate)
+    assert.equal(await served.read(0, new Uint8Array(10)), 10)
+    served.release()
+    await new Promise(setImmediate)
+    assert.equal(await store.remove(digest), true)
+    await store.close()
+  })
+})

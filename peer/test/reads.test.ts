@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { describe, it } from 'node:test'
+import type { Origin } from '@darter/origin'
 import { createLogger, createMetrics, seededRandom, systemClock } from '@darter/runtime'
 import { type ChunkStore, createMemoryStore } from '@darter/store'
 import { MIN_CHUNK_BYTES } from '@darter/swarm'
@@ -211,5 +212,16 @@ describe('reading a blob', () => {
     while (at.reads.active > 0) await new Promise(setImmediate)
     assert.ok(Buffer.from(BLOB).equals(await at.read()))
     await body.return?.()
+  })
+
+  it('streams through no other bytes than were asked for when the origin answers with a later range', async () => {
+    const honest = scriptedOrigin(BLOB, [])
+    const origin: Origin = {
+      ...honest.origin,
+      openBlob: async (digest, { from = 0, ...rest }) =>
+        await honest.origin.openBlob(digest, { ...rest, from: from + 10 }),
+    }
+    await using at = await bench({ ...honest, origin }, 1)
+    await assert.rejects(at.read({ span: () => ({ from: 100, to: 200 }) }))
   })
 })

@@ -31,6 +31,8 @@ export class OriginPlan {
   #retryAt = 0
   #refused = false
   #wholeOnly = false
+  /** Reads from this number on were started knowing that ranges are ignored. */
+  #wholeFrom: number | undefined
   #demanded = -1
 
   constructor(context: PoolContext) {
@@ -93,7 +95,12 @@ export class OriginPlan {
     if (fetch === undefined) return false
     this.#end(fetch)
     const wholeOnly = failure?.wholeOnly === true
-    if (wholeOnly) this.#wholeOnly = true
+    // Reads that were begun before this was known need no rest; one that still fails so is a failure like others.
+    const learned = wholeOnly && fetchId < (this.#wholeFrom ?? this.#nextFetch)
+    if (wholeOnly) {
+      this.#wholeOnly = true
+      this.#wholeFrom ??= this.#nextFetch
+    }
     if (fetch.lease !== undefined) {
       this.#context.emit({
         type: 'lease-end',
@@ -103,7 +110,7 @@ export class OriginPlan {
         ...(failure?.retryAfterMs === undefined ? {} : { retryAfterMs: failure.retryAfterMs }),
       })
     }
-    if (failure !== undefined && !wholeOnly) this.#failed(fetchId, failure, now)
+    if (failure !== undefined && !learned) this.#failed(fetchId, failure, now)
     return true
   }
 

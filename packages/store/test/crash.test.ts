@@ -32,14 +32,14 @@ async function killWriterAfter(directory: string, chunks: number): Promise<Map<n
   return told
 }
 
+/** Blobs that a killed writer can have begun after the last one it told of. */
+const MAX_AHEAD = 200
+
 /** Reads everything that a store claims to hold, asserts that it is right, and returns the held chunks by digest. */
-async function readEverything(
-  store: ChunkStore,
-  samples: readonly SampleBlob[],
-): Promise<Map<string, number[]>> {
+async function readEverything(store: ChunkStore, samples: SampleBlob[]): Promise<Map<string, number[]>> {
   const held = new Map<string, number[]>()
   for (const { digest, heldChunks, complete } of store.list()) {
-    const sample = samples.find(other => other.digest === digest)
+    const sample = sampleWith(digest, samples)
     assert.ok(sample, `${digest} was never written`)
     const blob = await store.find(digest)
     assert.ok(blob)
@@ -62,10 +62,19 @@ async function readEverything(
   return held
 }
 
+/** The sample with a digest. The writer may have been ahead of what it told, by as much as a busy machine makes of it. */
+function sampleWith(digest: string, samples: SampleBlob[]): SampleBlob | undefined {
+  for (let ahead = 0; ahead <= MAX_AHEAD; ahead++) {
+    const found = samples.find(sample => sample.digest === digest)
+    if (found !== undefined) return found
+    samples.push(sampleBlob(4 * CHUNK - 1, SEED + samples.length))
+  }
+  return undefined
+}
+
 function samplesOf(told: ReadonlyMap<number, unknown>): SampleBlob[] {
   const last = Math.max(SEED, ...told.keys())
-  // One more: the writer may have been ahead of what it told.
-  return Array.from({ length: last - SEED + 3 }, (_, i) => sampleBlob(4 * CHUNK - 1, SEED + i))
+  return Array.from({ length: last - SEED + 1 }, (_, i) => sampleBlob(4 * CHUNK - 1, SEED + i))
 }
 
 describe('after kill -9', () => {

@@ -30,6 +30,13 @@ test('no room may import one above or beside it', () => {
   breaks('packages/store/test/a.test.ts', "import '@darter/exchange'", /arrows point down/)
 })
 
+test('tests of every room may start real programs, and no program may', () => {
+  assert.deepEqual(violations('peer/test/a.test.ts', "import { useLab } from '@darter/testing'"), [])
+  assert.deepEqual(violations('test/e2e/a.test.ts', "import { useLab } from '@darter/testing'"), [])
+  breaks('peer/src/a.ts', "import { useLab } from '@darter/testing'", /arrows point down/)
+  breaks('packages/testing/src/a.ts', "import '@darter/peer'", /arrows point down/)
+})
+
 test('no room may reach around another one’s index', () => {
   breaks(
     'peer/src/a.ts',

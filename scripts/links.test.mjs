@@ -34,6 +34,12 @@ test('what leads nowhere is named', () => {
   assert.match(check('see `docs/gone.md`').join(), /there is no docs\/gone\.md/)
 })
 
+test('what is not in a fresh clone is not there', () => {
+  mkdirSync(join(root, 'docs', 'node_modules'))
+  writeFileSync(join(root, 'docs', 'node_modules', 'a.js'), '')
+  assert.match(check('see `docs/node_modules/a.js`').join(), /there is no docs\/node_modules/)
+})
+
 test('examples are not links, nor are their comments headings', () => {
   assert.deepEqual(check('```sh\n# not a heading\n[a](gone.md)\n```\n'), [])
   assert.deepEqual([...anchorsOf('# One\n```sh\n# two\n```\n')], ['one'])

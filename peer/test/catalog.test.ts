@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { createLogger, type Clock } from '@darter/runtime'
 import { openCatalog } from '../src/tags/catalog.ts'
-import { digestOf } from './support/registry.ts'
+import { digestOf } from './support/image.ts'
 
 let dir: string
 before(async () => {

@@ -5,7 +5,7 @@ import type { Caller } from '../src/access/caller.ts'
 import { createManifests, openCatalog } from '../src/tags/index.ts'
 import { acceptedTypes, acceptMask } from '../src/tags/accept.ts'
 import { lonelyFacts, memoryReads, startDoor } from './support/door.ts'
-import { digestOf, OCI_MANIFEST } from './support/registry.ts'
+import { digestOf, OCI_MANIFEST } from './support/image.ts'
 
 const log = createLogger({ level: 'silent', name: 'test' })
 const signal = new AbortController().signal

@@ -2,7 +2,7 @@ import { createCipheriv, createHash } from 'node:crypto'
 import { closeSync, linkSync, mkdirSync, openSync, writeFileSync, writeSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { type Digest, parseDigest } from '@darter/oci'
-import type { Registry } from '../harness/registry.ts'
+import type { Registry } from '@darter/testing'
 import { MIB } from './measure.ts'
 
 const STEP = 4 * MIB

@@ -1,7 +1,6 @@
 import { parseArgs } from 'node:util'
 import { parseBytes, UnitError } from '@darter/runtime'
-import { createScratch, type Lab } from '../harness/lab.ts'
-import { type Program, requirePrograms } from '../harness/programs.ts'
+import { createScratch, type Lab, type Program, requirePrograms } from '@darter/testing'
 import { measureDoor } from './door.ts'
 import { measureOverhead } from './overhead.ts'
 import { measurePair } from './pair.ts'

@@ -1,5 +1,4 @@
-import type { Lab } from '../harness/lab.ts'
-import { run } from '../harness/run.ts'
+import { type Lab, run } from '@darter/testing'
 
 /** A machine of its own as far as the network goes: a namespace with one shaped link to a switch. */
 export interface Host {

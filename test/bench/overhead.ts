@@ -1,11 +1,10 @@
 import { parseArgs } from 'node:util'
-import { createScratch, type Lab } from '../harness/lab.ts'
+import { createScratch, type Lab, startRegistry } from '@darter/testing'
 import { pullWithSkopeo } from '../harness/clients/skopeo.ts'
 import { startPeer, upstreamAt } from '../harness/darter.ts'
 import { noiseImage } from '../harness/images.ts'
 import type { Mirror } from '../harness/mirror.ts'
 import { pushImage } from '../harness/push.ts'
-import { startRegistry } from '../harness/registry.ts'
 
 const MIB = 1024 * 1024
 

@@ -2,17 +2,15 @@ import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { connect } from 'node:net'
 import { before, describe, test } from 'node:test'
+import { freePort, requirePrograms, startRegistry, useLab } from '@darter/testing'
 import { curl } from '../harness/clients/curl.ts'
 import { pullWithNode } from '../harness/clients/node.ts'
 import { type Peer, type Scheduler, startPeer, startScheduler, upstreamAt } from '../harness/darter.ts'
 import { allDigests } from '../harness/expect.ts'
 import { type Image, noiseImage } from '../harness/images.ts'
-import { freePort, useLab } from '../harness/lab.ts'
 import { type Meter, startMeter } from '../harness/meter.ts'
 import { UPSTREAM } from '../harness/mirror.ts'
-import { requirePrograms } from '../harness/programs.ts'
 import { pushImage } from '../harness/push.ts'
-import { startRegistry } from '../harness/registry.ts'
 
 const MIB = 1024 * 1024
 const ZEROS = `sha256:${'0'.repeat(64)}`

@@ -1,16 +1,14 @@
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { before, describe, test } from 'node:test'
+import { type Daemon, type Registry, requirePrograms, startRegistry, useLab } from '@darter/testing'
 import type { BadPeerOptions, Misdeed } from '../harness/bad-peer.ts'
 import { pullWithNode } from '../harness/clients/node.ts'
 import { type Scheduler, startPeer, startScheduler, upstreamAt } from '../harness/darter.ts'
 import { allDigests } from '../harness/expect.ts'
 import { noiseImage } from '../harness/images.ts'
-import { type Daemon, useLab } from '../harness/lab.ts'
 import { type Meter, startMeter } from '../harness/meter.ts'
-import { requirePrograms } from '../harness/programs.ts'
 import { pushImage } from '../harness/push.ts'
-import { type Registry, startRegistry } from '../harness/registry.ts'
 
 const MIB = 1024 * 1024
 const PROGRAM = join(import.meta.dirname, '..', 'harness', 'bad-peer.ts')

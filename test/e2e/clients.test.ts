@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { before, describe, test } from 'node:test'
+import { type Registry, requirePrograms, startRegistry, useLab } from '@darter/testing'
 import { startContainerd } from '../harness/clients/containerd.ts'
 import { curl } from '../harness/clients/curl.ts'
 import { startDocker } from '../harness/clients/docker.ts'
@@ -18,11 +19,8 @@ import {
   type Image,
   noiseLayer,
 } from '../harness/images.ts'
-import { useLab } from '../harness/lab.ts'
 import type { Mirror } from '../harness/mirror.ts'
-import { requirePrograms } from '../harness/programs.ts'
 import { pushImage } from '../harness/push.ts'
-import { type Registry, startRegistry } from '../harness/registry.ts'
 
 const MIB = 1024 * 1024
 const OTHER = ARCHITECTURE === 'amd64' ? 'arm64' : 'amd64'

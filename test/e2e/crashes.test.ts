@@ -1,15 +1,12 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
+import { requirePrograms, startRegistry, until, useLab } from '@darter/testing'
 import { pullWithNode } from '../harness/clients/node.ts'
 import { startPeer, startScheduler, upstreamAt } from '../harness/darter.ts'
 import { allDigests } from '../harness/expect.ts'
 import { noiseImage } from '../harness/images.ts'
-import { useLab } from '../harness/lab.ts'
 import { isBlobGet, startMeter } from '../harness/meter.ts'
-import { requirePrograms } from '../harness/programs.ts'
 import { pushImage } from '../harness/push.ts'
-import { startRegistry } from '../harness/registry.ts'
-import { until } from '../harness/until.ts'
 
 const MIB = 1024 * 1024
 

@@ -1,11 +1,9 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
+import { plantSparseImage, requirePrograms, startRegistry, useLab } from '@darter/testing'
 import { pullWithNode } from '../harness/clients/node.ts'
 import { startPeer, upstreamAt } from '../harness/darter.ts'
-import { useLab } from '../harness/lab.ts'
-import { requirePrograms } from '../harness/programs.ts'
-import { plantSparseImage, startRegistry } from '../harness/registry.ts'
 
 const MIB = 1024 * 1024
 const LIMIT = 300 * MIB

@@ -1,14 +1,12 @@
 import assert from 'node:assert/strict'
 import { before, beforeEach, describe, test } from 'node:test'
+import { type Registry, requirePrograms, startRegistry, useLab } from '@darter/testing'
 import { pullWithNode, type Pulled, UnexpectedStatusError } from '../harness/clients/node.ts'
 import { type Peer, startPeer, upstreamAt } from '../harness/darter.ts'
 import { allDigests } from '../harness/expect.ts'
 import { type Image, noiseImage } from '../harness/images.ts'
-import { useLab } from '../harness/lab.ts'
 import { type FaultRule, isBlobGet, type Meter, startMeter } from '../harness/meter.ts'
-import { requirePrograms } from '../harness/programs.ts'
 import { pushImage } from '../harness/push.ts'
-import { type Registry, startRegistry } from '../harness/registry.ts'
 
 const MIB = 1024 * 1024
 /** A pull that takes longer counts as hung; well under a minute, with retries and back-off. */

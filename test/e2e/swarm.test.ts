@@ -1,14 +1,12 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
+import { type Lab, requirePrograms, startRegistry, useLab } from '@darter/testing'
 import { pullWithNode } from '../harness/clients/node.ts'
 import { type Peer, type Scheduler, startPeer, startScheduler, upstreamAt } from '../harness/darter.ts'
 import { allDigests } from '../harness/expect.ts'
 import { type Image, noiseImage } from '../harness/images.ts'
-import { type Lab, useLab } from '../harness/lab.ts'
 import { startMeter } from '../harness/meter.ts'
-import { requirePrograms } from '../harness/programs.ts'
 import { pushImage } from '../harness/push.ts'
-import { startRegistry } from '../harness/registry.ts'
 
 const MIB = 1024 * 1024
 const needed = requirePrograms(['docker-registry'])

@@ -1,15 +1,13 @@
 import assert from 'node:assert/strict'
 import { before, describe, test } from 'node:test'
+import { type Registry, requirePrograms, startRegistry, useLab } from '@darter/testing'
 import { curl } from '../harness/clients/curl.ts'
 import { pullWithNode } from '../harness/clients/node.ts'
 import { startPeer, upstreamAt } from '../harness/darter.ts'
 import { allDigests } from '../harness/expect.ts'
 import { type Image, noiseImage } from '../harness/images.ts'
-import { useLab } from '../harness/lab.ts'
 import { type Meter, startMeter } from '../harness/meter.ts'
-import { requirePrograms } from '../harness/programs.ts'
 import { pushImage } from '../harness/push.ts'
-import { type Registry, startRegistry } from '../harness/registry.ts'
 
 const MIB = 1024 * 1024
 

@@ -1,8 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { type Daemon, freePort, type Lab } from './lab.ts'
+import { type Daemon, freePort, httpStatus, type Lab } from '@darter/testing'
 import { type Mirror, UPSTREAM } from './mirror.ts'
-import { httpStatus } from './until.ts'
 
 const MAIN = join(import.meta.dirname, '..', '..', 'packages', 'cli', 'src', 'main.ts')
 

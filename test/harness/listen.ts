@@ -1,5 +1,5 @@
 import type { Server } from 'node:http'
-import type { Lab } from './lab.ts'
+import type { Lab } from '@darter/testing'
 
 /** Starts a server on a free loopback port; its connections are cut when the lab closes. Returns the port. */
 export function listen(lab: Lab, server: Server): Promise<number> {

@@ -7,7 +7,7 @@ import {
   type ServerResponse,
 } from 'node:http'
 import { setTimeout as delay } from 'node:timers/promises'
-import type { Lab } from './lab.ts'
+import type { Lab } from '@darter/testing'
 import { closeServer, listen } from './listen.ts'
 
 /** A request as the origin saw it. */

@@ -2,9 +2,8 @@ import { createPrivateKey, createSign, randomUUID, X509Certificate } from 'node:
 import { readFileSync } from 'node:fs'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { join } from 'node:path'
-import type { Lab } from './lab.ts'
+import { type Lab, run } from '@darter/testing'
 import { listen } from './listen.ts'
-import { run } from './run.ts'
 
 /** A user of a {@link TokenServer}: the repositories that are open to it. */
 export interface TokenUser {

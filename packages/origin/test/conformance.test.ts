@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { createLayoutOrigin, createRegistryOrigin, type Origin } from '@darter/origin'
+import { createScratch, requirePrograms, startRegistry } from '@darter/testing'
 import { declareConformance, readAll } from './conformance.ts'
-import { startDockerRegistry, withoutDockerRegistry } from './docker-registry.ts'
 import { type Content, makeImage, makeLayout, writeImage } from './image.ts'
 
 const image = makeImage([3_000_000, 0, 70_000])
@@ -19,8 +19,9 @@ declareConformance('an image layout', false, image, async () => {
   }
 })
 
-declareConformance('docker-registry', withoutDockerRegistry(), image, async () => {
-  const registry = await startDockerRegistry()
+declareConformance('docker-registry', requirePrograms(['docker-registry']).skip, image, async () => {
+  const lab = createScratch('conformance')
+  const registry = await startRegistry(lab)
   const origin = createRegistryOrigin({ name: 'upstream', url: registry.url, loopMarker: 'darter-test' })
   for (const blob of [image.config, ...image.layers]) await pushBlob(origin, blob)
   await putManifest(origin, image.manifest, 'v1')
@@ -29,7 +30,7 @@ declareConformance('docker-registry', withoutDockerRegistry(), image, async () =
     origin,
     [Symbol.asyncDispose]: async () => {
       await origin.close()
-      await registry[Symbol.asyncDispose]()
+      await lab.close()
     },
   }
 })

@@ -1,10 +1,9 @@
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { type Lab, run } from '@darter/testing'
 import { assertHasAll, digestsOfFiles, platformDigests } from '../expect.ts'
 import { ARCHITECTURE, type Image } from '../images.ts'
-import type { Lab } from '../lab.ts'
 import { type Login, type Mirror, UPSTREAM } from '../mirror.ts'
-import { run } from '../run.ts'
 import { connectCri } from './cri.ts'
 
 /** A containerd of its own, whose only way to {@link UPSTREAM} is the mirror. */

@@ -1,4 +1,4 @@
-import { run } from '../run.ts'
+import { run } from '@darter/testing'
 
 /** Part of a blob as curl fetched it. */
 export interface CurlAnswer {

@@ -1,10 +1,9 @@
 import assert from 'node:assert/strict'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { type Lab, run } from '@darter/testing'
 import { ARCHITECTURE, type Image } from '../images.ts'
-import type { Lab } from '../lab.ts'
 import type { Mirror } from '../mirror.ts'
-import { run } from '../run.ts'
 
 /** A dockerd of its own; docker.io's images come through the mirror (`registry-mirrors`). */
 export interface Docker {

@@ -1,10 +1,9 @@
 import { rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { type Finished, type Lab, run } from '@darter/testing'
 import { allDigests, assertHasAll, digestsOfFiles } from '../expect.ts'
 import type { Image } from '../images.ts'
-import type { Lab } from '../lab.ts'
 import type { Login, Mirror } from '../mirror.ts'
-import { type Finished, run } from '../run.ts'
 
 let count = 0
 

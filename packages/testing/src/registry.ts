@@ -2,16 +2,28 @@ import { createHash } from 'node:crypto'
 import { mkdirSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Digest, parseDigest } from '@darter/oci'
-import { digestOf } from './images.ts'
 import { type Daemon, freePort, type Lab } from './lab.ts'
 import { run } from './run.ts'
-import type { TokenServer } from './token-server.ts'
 import { httpStatus } from './until.ts'
+
+/** The realm of a registry's htpasswd challenge. */
+export const REALM = 'darter-test'
+
+/** Passwords by user. */
+export type Passwords = Readonly<Record<string, string>>
 
 /** How a registry knows its callers; everyone may do everything when it is left out. */
 export type RegistryAuth =
-  | { readonly htpasswd: Readonly<Record<string, string>> }
-  | { readonly token: TokenServer }
+  | { readonly htpasswd: Passwords }
+  | {
+      readonly token: {
+        readonly url: string
+        readonly service: string
+        readonly issuer: string
+        /** PEM of the certificate whose key signs the tokens. */
+        readonly certificateFile: string
+      }
+    }
 
 /** A real registry (docker-registry 2.8) with storage of its own. */
 export interface Registry {
@@ -20,11 +32,26 @@ export interface Registry {
   readonly url: string
   /** Directory below which the blobs lie. */
   readonly storage: string
+  /** The process that runs now, or ran last. */
   readonly daemon: Daemon
+  /** Ends the process; the data stay. */
   stop(): Promise<void>
+  /** Starts it again, on the same port with the same data. */
+  start(): Promise<void>
+  /** Replaces the users of one with htpasswd; it reads them again by itself. */
+  setPasswords(passwords: Passwords): Promise<void>
 }
 
-/** Starts a registry; it answers when this resolves. */
+async function writePasswords(path: string, passwords: Passwords): Promise<void> {
+  const lines: string[] = []
+  for (const [user, password] of Object.entries(passwords)) {
+    const made = await run('htpasswd', ['-nbBC', '4', user, password])
+    lines.push(made.stdout.toString('utf8').trim())
+  }
+  writeFileSync(path, `${lines.join('\n')}\n`)
+}
+
+/** Starts a registry; it answers when this resolves. Needs `docker-registry`, and `htpasswd` for passwords. */
 export async function startRegistry(
   lab: Lab,
   options: { readonly name?: string; readonly auth?: RegistryAuth; readonly port?: number } = {},
@@ -32,17 +59,12 @@ export async function startRegistry(
   const name = options.name ?? 'registry'
   const dir = lab.makeDir(name)
   const storage = join(dir, 'data')
+  const passwordFile = join(dir, 'htpasswd')
   const port = options.port ?? (await freePort())
   const auth: Record<string, unknown> = {}
   if (options.auth !== undefined && 'htpasswd' in options.auth) {
-    const lines: string[] = []
-    for (const [user, password] of Object.entries(options.auth.htpasswd)) {
-      const made = await run('htpasswd', ['-nbBC', '4', user, password])
-      lines.push(made.stdout.toString('utf8').trim())
-    }
-    const path = join(dir, 'htpasswd')
-    writeFileSync(path, `${lines.join('\n')}\n`)
-    auth['htpasswd'] = { realm: 'darter-test', path }
+    await writePasswords(passwordFile, options.auth.htpasswd)
+    auth['htpasswd'] = { realm: REALM, path: passwordFile }
   } else if (options.auth !== undefined) {
     const { url, service, issuer, certificateFile } = options.auth.token
     auth['token'] = { realm: url, service, issuer, rootcertbundle: certificateFile }
@@ -50,7 +72,11 @@ export async function startRegistry(
   const config = {
     version: 0.1,
     log: { level: 'error', accesslog: { disabled: true } },
-    storage: { filesystem: { rootdirectory: storage }, redirect: { disable: true } },
+    storage: {
+      filesystem: { rootdirectory: storage },
+      redirect: { disable: true },
+      delete: { enabled: true },
+    },
     http: { addr: `127.0.0.1:${port}`, secret: 'not a secret', relativeurls: true },
     ...(Object.keys(auth).length > 0 ? { auth } : {}),
   }
@@ -58,18 +84,29 @@ export async function startRegistry(
   // JSON is YAML.
   writeFileSync(configFile, JSON.stringify(config))
   const url = `http://127.0.0.1:${port}`
-  const daemon = await lab.start({
-    name,
-    command: 'docker-registry',
-    args: ['serve', configFile],
-    ready: async () => [200, 401].includes((await httpStatus(`${url}/v2/`)) ?? 0),
-  })
+  let starts = 0
+  const start = () => {
+    const run = ++starts
+    return lab.start({
+      name: run === 1 ? name : `${name}-${run}`,
+      command: 'docker-registry',
+      args: ['serve', configFile],
+      ready: async () => [200, 401].includes((await httpStatus(`${url}/v2/`)) ?? 0),
+    })
+  }
+  let daemon = await start()
   return {
     address: `127.0.0.1:${port}`,
     url,
     storage,
-    daemon,
+    get daemon() {
+      return daemon
+    },
     stop: async () => void (await daemon.stop()),
+    start: async () => {
+      daemon = await start()
+    },
+    setPasswords: passwords => writePasswords(passwordFile, passwords),
   }
 }
 
@@ -101,7 +138,7 @@ export async function plantSparseImage(
   const config = Buffer.from(
     JSON.stringify({ architecture: 'amd64', os: 'linux', rootfs: { type: 'layers', diff_ids: [digest] } }),
   )
-  const configDigest = digestOf(config)
+  const configDigest = parseDigest(`sha256:${createHash('sha256').update(config).digest('hex')}`)
   const api = `${registry.url}/v2/${repository}`
   const started = await fetch(`${api}/blobs/uploads/`, { method: 'POST' })
   const upload = new URL(started.headers.get('location') ?? '', registry.url)

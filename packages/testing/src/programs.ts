@@ -39,9 +39,11 @@ function isInstalled(program: string): boolean {
   })
 }
 
-function install(packages: readonly string[]): void {
+/** Installs all that any test needs, so that it happens once. */
+function install(): void {
+  const packages = [...new Set(Object.values(PACKAGES))]
   const line = `apt-get update && apt-get install -y --no-install-recommends ${packages.join(' ')}`
-  console.error(`installing what the end-to-end tests need: ${line}`)
+  console.error(`installing what the tests need: ${line}`)
   // One at a time: test files run in parallel processes.
   const run = spawnSync('flock', [join(tmpdir(), 'darter-test-install.lock'), 'sh', '-c', line], {
     stdio: ['ignore', 2, 2],
@@ -64,7 +66,7 @@ export function requirePrograms(
   const isCi = process.env['CI'] === 'true'
   const isRoot = process.getuid?.() === 0
   const missing = () => [...new Set(programs.filter(name => !isInstalled(name)).map(name => PACKAGES[name]))]
-  if (missing().length > 0 && (isCi || process.env['DARTER_TEST_INSTALL'] === '1')) install(missing())
+  if (missing().length > 0 && (isCi || process.env['DARTER_TEST_INSTALL'] === '1')) install()
   const reasons: string[] = []
   if (missing().length > 0) {
     reasons.push(
@@ -76,6 +78,6 @@ export function requirePrograms(
   if (reasons.length === 0) return { skip: false }
   const reason = reasons.join('; ')
   if (isCi) throw new Error(`nothing may be skipped in CI: ${reason}`)
-  console.error(`\n*** SKIPPED END-TO-END TESTS: ${reason} ***\n`)
+  console.error(`\n*** SKIPPED TESTS: ${reason} ***\n`)
   return { skip: reason }
 }

@@ -1,0 +1,6 @@
+/** Real programs for tests: install them, start and stop them, and the registry that most tests need. */
+export * from './lab.ts'
+export * from './programs.ts'
+export * from './registry.ts'
+export * from './run.ts'
+export * from './until.ts'

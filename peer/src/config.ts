@@ -54,6 +54,8 @@ export interface RegistryUpstreamConfig {
   readonly credentials: UpstreamCredentials | undefined
   /** A docker `config.json` for this upstream alone; goes before {@link PeerConfig.dockerConfigFile}. */
   readonly dockerConfigFile: string | undefined
+  /** Connections to one of its hosts at the same moment; more requests wait. Undefined: the origin's own default. */
+  readonly maxConnections: number | undefined
   /** Everyone who reaches the door may read what is cached: the upstream is not asked about the caller. */
   readonly public: boolean
 }
@@ -123,9 +125,15 @@ export interface AccessConfig {
   readonly ttlMs: number
 }
 
-/** Bounds on moving bytes. */
+/** Bounds on moving bytes. Rates are in bytes per second; 0: unlimited. */
 export interface TransferConfig {
-  /** Chunks sent to other peers at the same moment. */
+  /** Chunks sent to all other peers together. */
+  readonly uploadBytesPerSecond: number
+  /** What all other peers and origins together send. */
+  readonly downloadBytesPerSecond: number
+  /** What all origins together send. */
+  readonly originBytesPerSecond: number
+  /** Chunks sent to other peers at the same moment; fewer where the upload rate leaves too little for each. */
   readonly maxUploads: number
   /** Chunks fetched at the same moment, from peers and origins, over all downloads. */
   readonly maxDownloads: number

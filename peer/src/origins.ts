@@ -5,7 +5,7 @@ import {
   createLayoutOrigin,
   createRegistryOrigin,
 } from '@darter/origin'
-import type { Logger, Metrics } from '@darter/runtime'
+import type { Logger, Metrics, Throttle } from '@darter/runtime'
 import type { PeerConfig, RegistryUpstreamConfig } from './config.ts'
 import { createUpstreams, type Upstream, type Upstreams } from './upstreams.ts'
 
@@ -21,8 +21,10 @@ export async function openUpstreams(options: {
   readonly loopMarker: string
   readonly log: Logger
   readonly metrics: Metrics
+  /** The limit on what all of them send. */
+  readonly throttle: Throttle | undefined
 }): Promise<Upstreams> {
-  const { config, loopMarker, log, metrics } = options
+  const { config, loopMarker, log, metrics, throttle } = options
   const requests = metrics.counter({
     name: 'origin_requests_total',
     help: 'Requests to origins, retries, redirects and token requests included.',
@@ -33,7 +35,7 @@ export async function openUpstreams(options: {
     config.upstreams.map(async (upstream): Promise<Upstream> => {
       const { name } = upstream
       if (upstream.kind === 'oci-layout') {
-        const origin = createLayoutOrigin({ name, directory: upstream.path, progressTimeoutMs })
+        const origin = createLayoutOrigin({ name, directory: upstream.path, progressTimeoutMs, throttle })
         return { name, hosts: upstream.hosts, origin, hasCredentials: false, isPublic: true }
       }
       const credentials = await credentialsOf(upstream, config.dockerConfigFile)
@@ -44,7 +46,11 @@ export async function openUpstreams(options: {
         // Public registries hand out tokens to everybody: readers without any get one that way.
         credentials: credentials ?? (async () => ({ kind: 'anonymous' })),
         loopMarker,
-        limits: { progressTimeoutMs },
+        limits: {
+          progressTimeoutMs,
+          ...(upstream.maxConnections !== undefined && { connections: upstream.maxConnections }),
+        },
+        throttle,
         log,
         onRequest: ({ kind, status }) =>
           requests.inc({ kind, status: status === undefined ? 'none' : `${status}` }),

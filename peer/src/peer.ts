@@ -13,7 +13,6 @@ import {
   systemRandom,
 } from '@darter/runtime'
 import { type ChunkStore, createDiskStore } from '@darter/store'
-import { MAX_CHUNK_BYTES } from '@darter/swarm'
 import { createAccess } from './access/access.ts'
 import { createAdmission } from './access/admission.ts'
 import { createCallerKey } from './access/caller.ts'
@@ -28,6 +27,7 @@ import {
 } from './doors/index.ts'
 import { createFacts } from './download/facts.ts'
 import { createDownloadMetrics, type DownloadMetrics } from './download/metrics.ts'
+import { createRateLimits, type RateLimits } from './download/rate-limits.ts'
 import { createReads, type Reads } from './download/reads.ts'
 import { openUpstreams } from './origins.ts'
 import { createManifests, createTags, openCatalog } from './tags/index.ts'
@@ -83,16 +83,17 @@ export function createPeer(
     const random = systemRandom
     const metrics = deps.metrics ?? createMetrics({ prefix: 'darter_', process: true })
     const loopMarker = `darter-${randomBytes(8).toString('hex')}`
-    const upstreams = await openUpstreams({ config, loopMarker, log, metrics })
+    const rates = createRateLimits(config.transfers, clock, metrics)
+    const throttle = rates.fromOrigins
+    const upstreams = await openUpstreams({ config, loopMarker, log, metrics, throttle })
     const downloadMetrics = createDownloadMetrics(metrics)
 
     let reads: Reads | undefined
-    const exchange = await openExchange(config, log, metrics, downloadMetrics, (blob, chunk) =>
+    const exchange = await openExchange(config, rates, log, metrics, downloadMetrics, (blob, chunk) =>
       reads === undefined ? Promise.resolve('busy' as const) : reads.neighbourhood.serve(blob, chunk),
     )
     const store = await openStore(config.store, log, metrics)
     const facts = createFacts({ scheduler: exchange.scheduler, share: config.tags.shareResolutions })
-    const maxInFlightBytes = config.transfers.maxDownloads * MAX_CHUNK_BYTES
     reads = createReads({
       store,
       exchange,
@@ -101,7 +102,7 @@ export function createPeer(
       random,
       log,
       metrics: downloadMetrics,
-      maxInFlightBytes,
+      rates,
     })
 
     const catalog = await openCatalog({ file: join(config.store.dir, 'catalog.jsonl'), clock, log })
@@ -250,12 +251,13 @@ export function createPeer(
 
 async function openExchange(
   config: PeerConfig,
+  rates: RateLimits,
   log: Logger,
   metrics: Metrics,
   downloads: DownloadMetrics,
   source: Parameters<typeof createExchange>[0]['source'],
 ): Promise<Exchange> {
-  const { swarm, transfers } = config
+  const { swarm } = config
   if (swarm.clusterKeyFile === undefined || swarm.schedulers.length === 0) return createAloneExchange()
   const refused = metrics.counter({
     name: 'swarm_refused_total',
@@ -271,7 +273,9 @@ async function openExchange(
     announce: swarm.announce,
     schedulers: swarm.schedulers,
     zone: swarm.zone,
-    limits: { maxUploads: transfers.maxUploads },
+    limits: { maxUploads: rates.maxUploads },
+    uploadThrottle: rates.upload,
+    downloadThrottle: rates.fromPeers,
     source,
     clock: systemClock,
     random: systemRandom,

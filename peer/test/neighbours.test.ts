@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { describe, it } from 'node:test'
+import { setTimeout as delay } from 'node:timers/promises'
 import type { Exchange, Link } from '@darter/exchange'
 import { createLogger, createMetrics, seededRandom, systemClock } from '@darter/runtime'
 import { type ChunkStore, createMemoryStore, type StoredBlob, StoreIoError } from '@darter/store'
@@ -12,6 +13,7 @@ import { createDownloadMetrics } from '../src/download/metrics.ts'
 import { createNeighbourhood } from '../src/download/neighbourhood.ts'
 import { createReads } from '../src/download/reads.ts'
 import { scriptedOrigin } from './support/origin.ts'
+import { UNLIMITED } from './support/rates.ts'
 
 const log = createLogger({ level: 'silent', name: 'test' })
 const BLOB = Uint8Array.from({ length: MIN_CHUNK_BYTES * 3 }, (_, i) => (i * 31) >>> 7)
@@ -30,6 +32,7 @@ function scriptedLink(give: (chunk: number) => Promise<Uint8Array>): Link & {
   let handler: (message: LinkMessage) => void = () => {}
   return {
     peerId: 'neighbour',
+    receivedBytes: 0,
     sent,
     say: message => handler(message),
     send: message => {
@@ -99,16 +102,16 @@ function scriptedExchange(): {
   }
 }
 
-function readsOver(store: ChunkStore, exchange: Exchange) {
+function readsOver(store: ChunkStore, exchange: Exchange, clock = systemClock) {
   return createReads({
     store,
     exchange,
     facts: createFacts({ scheduler: undefined, share: false }),
-    clock: systemClock,
+    clock,
     random: seededRandom(7),
     log,
     metrics: createDownloadMetrics(createMetrics({ prefix: 'test_' })),
-    maxInFlightBytes: 64 * 1024 * 1024,
+    rates: UNLIMITED,
   })
 }
 
@@ -177,6 +180,49 @@ function intercepted(
 }
 
 describe('a peer among its neighbours', () => {
+  it('waits for a chunk that takes long as long as bytes of it come, and not longer', async t => {
+    for (const bytesCome of [true, false]) {
+      await t.test(bytesCome ? 'bytes come' : 'none come', async () => {
+        const store = createMemoryStore({ quotaBytes: 1e9, clock: systemClock })
+        const { exchange, say, connect } = scriptedExchange()
+        // A hundred times as fast: a chunk takes 100 s.
+        const clock = { now: () => systemClock.now() * 100, wall: systemClock.wall }
+        const reads = readsOver(store, exchange, clock)
+        await reads.start()
+        let receivedBytes = 0
+        const arriving = setInterval(() => {
+          if (bytesCome) receivedBytes++
+        }, 20)
+        const scripted = scriptedLink(chunk => delay(1000, chunkOf(chunk)))
+        const link: typeof scripted = Object.defineProperty(scripted, 'receivedBytes', {
+          get: () => receivedBytes,
+        })
+        connect(link)
+        const request = requestOf(AbortSignal.timeout(20_000))
+        const { origin } = scriptedOrigin(
+          BLOB,
+          Array.from({ length: 1000 }, () => ({ kind: 'unreachable' as const })),
+        )
+        const upstream = { ...request.upstream, origin }
+        try {
+          const reading = reads.open({ ...request, upstream }).then(bytesOf)
+          const outcome = reading.then(
+            bytes => bytes.equals(BLOB),
+            () => 'gave up',
+          )
+          while (reads.active === 0) await new Promise(setImmediate)
+          say({ type: 'neighbours', blob: digest, peers: [] })
+          link.say(interestOf([0, 1, 2], HASHES))
+          assert.equal(await outcome, bytesCome ? true : 'gave up')
+        } finally {
+          clearInterval(arriving)
+          await reads.stop(AbortSignal.timeout(1000))
+          await store.close()
+        }
+      })
+    }
+  })
+
   it('never serves a range from a chunk that was being written when the verified list came', async () => {
     const wrong = Uint8Array.from(chunkOf(1))
     wrong[5]! ^= 1

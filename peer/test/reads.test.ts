@@ -12,6 +12,7 @@ import { createFacts } from '../src/download/facts.ts'
 import { createDownloadMetrics } from '../src/download/metrics.ts'
 import { createReads, type Reads } from '../src/download/reads.ts'
 import { type Deed, type ScriptedOrigin, scriptedOrigin } from './support/origin.ts'
+import { UNLIMITED } from './support/rates.ts'
 
 const log = createLogger({ level: 'silent', name: 'test' })
 
@@ -39,7 +40,7 @@ async function bench(source: ScriptedOrigin, quotaBytes = 1e9): Promise<Bench> {
     random: seededRandom(7),
     log,
     metrics: createDownloadMetrics(createMetrics({ prefix: 'test_' })),
-    maxInFlightBytes: 64 * 1024 * 1024,
+    rates: UNLIMITED,
   })
   await reads.start()
   const upstream = {

@@ -46,6 +46,7 @@ As a flag, an upstream is \`NAME=URL\`. In the file it may be such text too, or 
 | \`password\` | The password that belongs to it. Masked wherever the configuration is shown. |
 | \`password-file\` | A file whose first line is the password, instead of \`password\`. |
 | \`docker-config\` | A docker \`config.json\` for this upstream alone. |
+| \`max-connections\` | Connections to one host of it at the same moment, 1 to 1024 (default 32); more requests wait, up to 30 s. |
 | \`public\` | \`true\`: whoever reaches the door may read what is cached, without asking the upstream. Always so for a directory. |
 
 The default list:

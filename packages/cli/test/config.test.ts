@@ -70,6 +70,22 @@ test('values come in the units that programs use', () => {
   })
 })
 
+test('a rate for transfers is given in any way, and is not so low that nothing would move', () => {
+  const key = 'transfer.upload-rate'
+  assert.equal(resolved({}).settings[key], 0)
+  assert.equal(resolved({ flags: { [key]: '50MiB' } }).settings[key], 50 * 2 ** 20)
+  assert.equal(resolved({ env: { DARTER_TRANSFER_UPLOAD_RATE: '64KiB/s' } }).settings[key], 2 ** 16)
+  assert.equal(resolved({ file: 'transfer: {upload-rate: 100mbit}' }).settings[key], 12_500_000)
+  assert.equal(resolved({ file: 'transfer: {upload-rate: 0}' }).settings[key], 0)
+  for (const text of ['63KiB', '1B', '-1MiB', '50', 'fast']) {
+    const [problem] = problems({ flags: { [key]: text } })
+    assert.match(
+      String(problem),
+      /^transfer\.upload-rate \(--transfer-upload-rate\): ".*" is not a rate such as /,
+    )
+  }
+})
+
 test('relative paths start where they were written', () => {
   assert.equal(resolved({ file: 'data-dir: state' }).settings['data-dir'], '/etc/darter/state')
   assert.equal(resolved({ flags: { 'data-dir': 'state' } }).settings['data-dir'], `${process.cwd()}/state`)
@@ -96,6 +112,7 @@ upstreams:
     ca: ca.pem
     username: joe
     password: "s3cret"
+    max-connections: 4
     public: true
 `
   const [layout, registry] = resolved({ file }).settings.upstreams
@@ -109,6 +126,7 @@ upstreams:
     password: 's3cret',
     passwordFile: undefined,
     dockerConfig: undefined,
+    maxConnections: 4,
     public: true,
   })
 })

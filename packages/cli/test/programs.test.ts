@@ -46,6 +46,7 @@ test('a configured upstream takes the place of the default one and keeps its oth
     caFile: undefined,
     credentials: undefined,
     dockerConfigFile: undefined,
+    maxConnections: undefined,
     public: false,
   })
 })

@@ -20,6 +20,8 @@ export interface FetchedChunk {
 /** An authenticated, encrypted connection to one neighbour, shared by all blobs. Either side may have dialled. */
 export interface Link {
   readonly peerId: string
+  /** Bytes of chunks that came so far, of whole ones or not. */
+  readonly receivedBytes: number
   /**
    * Queues a message; it overtakes chunks that are being sent. False when the link is closed or its queue is over
    * {@link LIMITS.sendQueueBytes} (the link is then closed), and for a message that the other side would refuse: one too

@@ -5,6 +5,7 @@ import {
   createChunkBuffers,
   createSingleFlight,
   type Logger,
+  type Throttle,
   withTimeout,
 } from '@darter/runtime'
 import { LINK_PROTOCOL, type PeerAddress } from '@darter/wire'
@@ -47,6 +48,10 @@ export interface ExchangeOptions {
   readonly log: Logger
   readonly hooks?: ExchangeHooks
   readonly limits?: Partial<ExchangeLimits>
+  /** The limit on chunk bytes that are sent to neighbours; unlimited when left out. */
+  readonly uploadThrottle?: Throttle | undefined
+  /** The limit on bytes that neighbours send over links; unlimited when left out. */
+  readonly downloadThrottle?: Throttle | undefined
 }
 
 /** Bounds of an {@link Exchange}. Times are in ms. */
@@ -117,6 +122,8 @@ export function createExchange(options: ExchangeOptions): Exchange {
       slots,
       pieceBuffers,
       chunkBuffers,
+      uploadThrottle: options.uploadThrottle,
+      downloadThrottle: options.downloadThrottle,
       times: limits,
       log,
       hooks,

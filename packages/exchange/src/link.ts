@@ -1,5 +1,5 @@
 import type { TLSSocket } from 'node:tls'
-import type { ChunkBuffers, Logger } from '@darter/runtime'
+import { type ChunkBuffers, type Logger, takeAll, type Throttle } from '@darter/runtime'
 import {
   decodeRefusal,
   decodeRequest,
@@ -48,6 +48,10 @@ export interface LinkOptions {
   readonly slots: Slots
   readonly pieceBuffers: PieceBuffers
   readonly chunkBuffers: ChunkBuffers
+  /** The limit on chunk bytes that are sent, over all links. */
+  readonly uploadThrottle?: Throttle | undefined
+  /** The limit on bytes that are taken from the socket: while it holds them back, the socket is not read. */
+  readonly downloadThrottle?: Throttle | undefined
   readonly times: LinkTimes
   readonly log: Logger
   readonly hooks: ExchangeHooks
@@ -70,7 +74,7 @@ const MAX_INTERESTS = 4096
 
 /** A link over a secured socket. */
 export function createLink(options: LinkOptions): DrivenLink {
-  const { socket, peerId, source, times, hooks, onUsed } = options
+  const { socket, peerId, source, times, hooks, onUsed, downloadThrottle } = options
   const log = options.log.child({ peer: peerId })
   const messages = createEvent<[LinkMessage]>('link message', log)
   const closing = createEvent<[Error | undefined]>('link closed', log)
@@ -81,8 +85,12 @@ export function createLink(options: LinkOptions): DrivenLink {
   let received = 0
   let progress = 0
   let unreported = 0
+  let chunkBytes = 0
   /** Frames other than pings, both ways. */
   let traffic = 0
+  /** Bytes that came and that the throttle has not allowed yet: the socket is not read until it has. */
+  let unpaid = 0
+  const gone = new AbortController()
 
   const write = (bytes: Uint8Array): boolean => {
     if (closed) return false
@@ -108,6 +116,7 @@ export function createLink(options: LinkOptions): DrivenLink {
     slots: options.slots,
     slotWaitMs: times.slotWaitMs,
     buffers: options.pieceBuffers,
+    throttle: options.uploadThrottle,
     end: id => write(frame('end', id)),
     refuse: (id, reason) => write(frame('refuse', id, encodeRefusal(reason))),
     onSent: bytes => hooks.onBytes?.('sent', bytes, peerId),
@@ -159,16 +168,35 @@ export function createLink(options: LinkOptions): DrivenLink {
       if (closed) return
       progress += bytes.length
       unreported += bytes.length
+      chunkBytes += bytes.length
       downloads.piece(id, bytes)
     },
   })
+
+  /** Reads no more until the throttle allows what came. */
+  const pause = async (throttle: Throttle, bytes: number): Promise<void> => {
+    unpaid += bytes
+    // What the socket still hands over after it was paused is paid for in the same wait.
+    if (unpaid > bytes) return
+    socket.pause()
+    try {
+      while (unpaid > 0) {
+        const due = unpaid
+        await takeAll(throttle, due, gone.signal)
+        unpaid -= due
+      }
+      socket.resume()
+    } catch {
+      // The link was closed meanwhile.
+    }
+  }
 
   const isBusy = () => wanted.here.size + wanted.there.size + downloads.owed + uploads.owed > 0
   // A number that is not even equal to itself counts as progress.
   const heartbeats = [
     createHeartbeat({
       deadMs: times.stallMs,
-      progress: () => (downloads.owed === 0 ? Number.NaN : progress),
+      progress: () => (downloads.owed === 0 || unpaid > 0 ? Number.NaN : progress),
       beat: () => {},
       dead: () => close(new LinkStalledError(peerId, 'sent nothing of what it was asked for', times.stallMs)),
     }),
@@ -180,7 +208,7 @@ export function createLink(options: LinkOptions): DrivenLink {
     }),
     createHeartbeat({
       deadMs: times.deadMs,
-      progress: () => received,
+      progress: () => (unpaid > 0 ? Number.NaN : received),
       beat: () => write(frame('ping')),
       dead: () => close(new LinkClosedError(peerId, `no sign of life for ${times.deadMs} ms`)),
     }),
@@ -198,6 +226,7 @@ export function createLink(options: LinkOptions): DrivenLink {
     for (const heartbeat of heartbeats) heartbeat.stop()
     downloads.fail(reason ?? new LinkClosedError(peerId, 'it was closed here'))
     uploads.close()
+    gone.abort()
     report()
     if (reason === undefined) {
       const flushing = setTimeout(() => socket.destroy(), FLUSH_MS)
@@ -223,6 +252,9 @@ export function createLink(options: LinkOptions): DrivenLink {
 
   return {
     peerId,
+    get receivedBytes() {
+      return chunkBytes
+    },
     ended,
     send: message => {
       const bytes = closed ? undefined : encodeOrLog(linkMessages, message, log)
@@ -241,6 +273,7 @@ export function createLink(options: LinkOptions): DrivenLink {
     receive: bytes => {
       if (closed) return
       received += bytes.length
+      if (downloadThrottle !== undefined) void pause(downloadThrottle, bytes.length)
       try {
         reader.push(bytes)
       } catch (error) {

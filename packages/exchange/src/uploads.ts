@@ -1,4 +1,5 @@
 import type { Writable } from 'node:stream'
+import type { Throttle } from '@darter/runtime'
 import { type ChunkRequest, FRAME, HEADER_BYTES, LIMITS, type Refusal, writeFrameHeader } from '@darter/wire'
 import type { ChunkSource, ServedChunk } from './contract.ts'
 import type { Slots } from './slots.ts'
@@ -47,13 +48,15 @@ export function createUploads(options: {
   /** How long a request waits for a slot before it is refused as `busy`, in ms. */
   readonly slotWaitMs: number
   readonly buffers: PieceBuffers
+  /** The limit on chunk bytes that are sent, over all links. Pieces are as small as it says, so that none is long in coming. */
+  readonly throttle?: Throttle | undefined
   readonly end: (id: number) => void
   readonly refuse: (id: number, reason: Refusal) => void
   readonly onSent: (bytes: number) => void
   /** Reading a chunk failed. */
   readonly onFailure: (request: ChunkRequest, error: unknown) => void
 }): Uploads {
-  const { socket, source, slots, slotWaitMs, buffers, end, refuse, onSent, onFailure } = options
+  const { socket, source, slots, slotWaitMs, buffers, throttle, end, refuse, onSent, onFailure } = options
   const waiting = new Map<number, ChunkRequest>()
   const closed = new AbortController()
   let serving: { readonly id: number; cancelled: boolean } | undefined
@@ -69,8 +72,9 @@ export function createUploads(options: {
         wake = resolve
       })
     }
+    const most = Math.min(LIMITS.pieceBytes, chunk.length - offset)
+    const room = throttle === undefined ? most : await throttle.take(most, closed.signal)
     const buffer = buffers.take()
-    const room = Math.min(LIMITS.pieceBytes, chunk.length - offset)
     let length = 0
     try {
       length = await chunk.read(offset, buffer.subarray(HEADER_BYTES, HEADER_BYTES + room))
@@ -119,7 +123,7 @@ export function createUploads(options: {
         chunk.release()
       }
     } catch (error) {
-      onFailure(request, error)
+      if (!closed.signal.aborted) onFailure(request, error)
       return 'failed'
     } finally {
       slots.release()

@@ -13,7 +13,7 @@ import {
   LinkProtocolError,
   LinkStalledError,
 } from '@darter/exchange'
-import { type Clock, systemClock } from '@darter/runtime'
+import { type Clock, createThrottle, delay, type Logger, systemClock } from '@darter/runtime'
 import { FRAME, frame, HEADER_BYTES, type LinkMessage, writeFrameHeader } from '@darter/wire'
 import { openDataSocket } from '../src/data-port.ts'
 import {
@@ -22,6 +22,7 @@ import {
   BLOB,
   connectByHand,
   type HandMadePeer,
+  log,
   MIB,
   newClusterKey,
   newIdentity,
@@ -238,6 +239,90 @@ describe('link', () => {
     go.resolve()
     assert.equal((await slow).bytes.length, 1000)
     assert.equal((await second.fetch(BLOB, 0, 1000, { signal: soon() })).bytes.length, 1000)
+  })
+
+  it('keeps to its upload rate over all links, in pieces that come often enough for nobody to be taken for stalled', async t => {
+    const clusterKey = newClusterKey()
+    const bytesPerSecond = MIB
+    const sent: { at: number; bytes: number }[] = []
+    const server = await startExchange(t, {
+      clusterKey,
+      uploadThrottle: createThrottle({ bytesPerSecond, clock: systemClock }),
+      source: async () => served(Buffer.alloc(MIB)),
+      hooks: {
+        onBytes: (direction, bytes) => {
+          if (direction === 'sent') sent.push({ at: performance.now(), bytes })
+        },
+      },
+    })
+    const peers = await Promise.all(
+      Array.from({ length: 3 }, () => startExchange(t, { clusterKey, limits: { stallMs: 1000 } })),
+    )
+    const chunks = await Promise.all(
+      peers.map(async peer => {
+        const link = await peer.link(addressOf(server), { signal: soon() })
+        return link.fetch(BLOB, 0, MIB, { signal: soon() })
+      }),
+    )
+    for (const { bytes } of chunks) assert.equal(bytes.length, MIB)
+    const [first] = sent
+    assert.ok(first !== undefined)
+    let sum = 0
+    for (const { at, bytes } of sent) {
+      sum += bytes
+      const allowed = bytesPerSecond * (0.25 + (at - first.at) / 1000)
+      // What was allowed is sent a moment later, when it was read.
+      assert.ok(sum <= allowed + bytesPerSecond * 0.05, `${sum} bytes after ${at - first.at} ms`)
+    }
+    assert.equal(sum, 3 * MIB)
+  })
+
+  it('keeps to its download rate by reading no more, and takes nobody for stalled meanwhile', async t => {
+    const clusterKey = newClusterKey()
+    const bytesPerSecond = 128 * 1024
+    const senders = await Promise.all(
+      Array.from({ length: 2 }, () =>
+        startExchange(t, { clusterKey, source: async () => served(Buffer.alloc(MIB / 4)) }),
+      ),
+    )
+    const throttle = createThrottle({ bytesPerSecond, clock: systemClock })
+    // A turn of a link takes longer than these.
+    const limits = { stallMs: 200, deadMs: 200 }
+    const peer = await startExchange(t, { clusterKey, downloadThrottle: throttle, limits })
+    const began = performance.now()
+    const links = await Promise.all(senders.map(sender => peer.link(addressOf(sender), { signal: soon() })))
+    const chunks = await Promise.all(links.map(link => link.fetch(BLOB, 0, MIB / 4, { signal: soon() })))
+    for (const { bytes } of chunks) assert.equal(bytes.length, MIB / 4)
+    const seconds = (performance.now() - began) / 1000
+    // Each link has read up to 64 KiB before it waits.
+    const least = (MIB / 2 - 2 * 64 * 1024) / bytesPerSecond - 0.25
+    assert.ok(seconds >= least, `${seconds} s instead of ${least} s`)
+    assert.equal(throttle.holdsBack, true)
+  })
+
+  it('closes at once though its limits hold it back', async t => {
+    const clusterKey = newClusterKey()
+    const slow = () => createThrottle({ bytesPerSecond: 1000, clock: systemClock })
+    const warnings: unknown[] = []
+    const recording: Logger = Object.assign(log.child({}), {
+      warn: (...line: unknown[]) => void warnings.push(line),
+      child: () => recording,
+    })
+    const server = await startExchange(t, {
+      clusterKey,
+      uploadThrottle: slow(),
+      source: async () => served(Buffer.alloc(MIB)),
+      log: recording,
+    })
+    const peer = await startExchange(t, { clusterKey, downloadThrottle: slow() })
+    const link = await peer.link(addressOf(server), { signal: soon() })
+    const fetching = link.fetch(BLOB, 0, MIB, { signal: soon() })
+    await assert.rejects(
+      Promise.all([fetching, delay(300, soon()).then(() => link.close())]),
+      LinkClosedError,
+    )
+    await Promise.all([peer.stop(), server.stop()])
+    assert.deepEqual(warnings, [])
   })
 
   it('closes in order when no blob is of interest to either side', async t => {

@@ -1,4 +1,5 @@
 import type { Readable } from 'node:stream'
+import type { Throttle } from '@darter/runtime'
 import { OriginInterruptedError, OriginProtocolError, OriginStalledError } from './errors.ts'
 
 /** A body on its way, watched. */
@@ -18,6 +19,8 @@ export interface WatchOptions {
   /** The stream's own signal: its reason goes before any other error. */
   readonly signal: AbortSignal
   readonly onBytes?: ((count: number) => void) | undefined
+  /** The limit on what the reader gets; the waits that it makes are the reader's own pauses. */
+  readonly throttle?: Throttle | undefined
 }
 
 /**
@@ -26,11 +29,13 @@ export interface WatchOptions {
  * short, {@link OriginProtocolError} when it is longer than announced, or the signal's reason.
  */
 export function watchBody(source: Readable, options: WatchOptions): WatchedBody {
-  const { subject, expected, progressTimeoutMs, signal, onBytes } = options
+  const { subject, expected, progressTimeoutMs, signal, onBytes, throttle } = options
   // Whoever iterates gets the error from the iterator; an unread body's error concerns nobody.
   source.on('error', () => {})
   const chunks: AsyncIterator<unknown> = source[Symbol.asyncIterator]()
   let received = 0
+  /** What came and may not be passed on yet. */
+  let heldBack: Uint8Array | undefined
   let ended = false
   let timer: NodeJS.Timeout | undefined
   let stall: ((error: OriginStalledError) => void) | undefined
@@ -51,9 +56,18 @@ export function watchBody(source: Readable, options: WatchOptions): WatchedBody 
       }
       chunks.next().then(resolve, reject)
     })
+  /** The part of a piece that may be passed on by now. */
+  const allowed = async (piece: Uint8Array): Promise<Uint8Array> => {
+    const most = piece.byteLength
+    const count = throttle === undefined || most === 0 ? most : await throttle.take(most, signal)
+    heldBack = count < most ? piece.subarray(count) : undefined
+    onBytes?.(count)
+    return heldBack === undefined ? piece : piece.subarray(0, count)
+  }
   const next = async (): Promise<IteratorResult<Uint8Array, undefined>> => {
     if (ended) return { done: true, value: undefined }
     try {
+      if (heldBack !== undefined) return { done: false, value: await allowed(heldBack) }
       const result = await pull()
       stall = undefined
       if (result.done) {
@@ -68,8 +82,7 @@ export function watchBody(source: Readable, options: WatchOptions): WatchedBody 
       if (expected !== undefined && received > expected) {
         throw new OriginProtocolError(`${subject} sent more than the announced ${expected} bytes`)
       }
-      onBytes?.(result.value.byteLength)
-      return { done: false, value: result.value }
+      return { done: false, value: await allowed(result.value) }
     } catch (error) {
       finish()
       if (signal.aborted) throw signal.reason

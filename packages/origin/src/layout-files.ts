@@ -3,7 +3,7 @@ import { join, sep } from 'node:path'
 import { Readable } from 'node:stream'
 import { createHash } from 'node:crypto'
 import { type Digest, digestAlgorithm, digestHex } from '@darter/oci'
-import { abortable, withTimeout } from '@darter/runtime'
+import { abortable, type Throttle, withTimeout } from '@darter/runtime'
 import { collect, type WatchedBody, watchBody } from './body.ts'
 import { OriginProtocolError, OriginTimeoutError, OriginUnreachableError } from './errors.ts'
 
@@ -47,9 +47,10 @@ export function createLayoutFiles(options: {
   readonly name: string
   readonly directory: string
   readonly timeoutMs: number
+  readonly throttle?: Throttle | undefined
   readonly onBytes?: ((count: number) => void) | undefined
 }): LayoutFiles {
-  const { name, directory, timeoutMs, onBytes } = options
+  const { name, directory, timeoutMs, throttle, onBytes } = options
 
   const openInside = async (path: string): Promise<LayoutFile | undefined> => {
     const subject = `${name}: ${join(directory, path)}`
@@ -86,6 +87,7 @@ export function createLayoutFiles(options: {
         expected: to - from,
         progressTimeoutMs: timeoutMs,
         signal,
+        throttle,
         onBytes,
       })
     },

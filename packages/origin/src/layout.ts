@@ -12,6 +12,7 @@ import {
 import type { ManifestBody, Origin, OriginRequest } from './contract.ts'
 import { type Headers, OriginStatusError } from './errors.ts'
 import { createLayoutAnswers } from './layout-answers.ts'
+import type { Throttle } from '@darter/runtime'
 import { blobPath, createLayoutFiles, type LayoutFile } from './layout-files.ts'
 import { createLayoutIndex } from './layout-index.ts'
 import { checkSpan } from './span.ts'
@@ -24,6 +25,8 @@ export interface LayoutOriginOptions {
   readonly directory: string
   /** The longest wait for a piece of a file, as on a network file system that is gone, in ms; 10 s by default. */
   readonly progressTimeoutMs?: number
+  /** The limit on the bytes that are read. */
+  readonly throttle?: Throttle | undefined
   /** Called with each piece of a file that was read. */
   readonly onBytes?: (count: number) => void
 }
@@ -35,8 +38,8 @@ export interface LayoutOriginOptions {
  * without names is `latest`. Nothing outside the directory is read, wherever its links may lead.
  */
 export function createLayoutOrigin(options: LayoutOriginOptions): Origin {
-  const { name, directory, progressTimeoutMs: timeoutMs = 10_000, onBytes } = options
-  const files = createLayoutFiles({ name, directory, timeoutMs, onBytes })
+  const { name, directory, progressTimeoutMs: timeoutMs = 10_000, throttle, onBytes } = options
+  const files = createLayoutFiles({ name, directory, timeoutMs, throttle, onBytes })
   const index = createLayoutIndex({ name, directory, files })
 
   const refusal = (

@@ -10,7 +10,7 @@ import {
   parseDigest,
   quoted,
 } from '@darter/oci'
-import { type Clock, delay, type Random, systemClock, systemRandom } from '@darter/runtime'
+import { type Clock, delay, type Random, systemClock, systemRandom, type Throttle } from '@darter/runtime'
 import { createAddressGuard } from './address-guard.ts'
 import { createAuthenticator, type WarningLog } from './authenticator.ts'
 import { collect } from './body.ts'
@@ -68,6 +68,8 @@ export interface RegistryOriginOptions {
   /** The pseudonym in the `Via` header of every request, by which a loop back to this peer is seen. */
   readonly loopMarker: string
   readonly limits?: Partial<RegistryLimits> | undefined
+  /** The limit on the bytes of bodies that come in. */
+  readonly throttle?: Throttle | undefined
   readonly clock?: Clock
   readonly random?: Random
   /** Waits between tries; rejects with the signal's reason when it aborts. */
@@ -95,6 +97,7 @@ export function createRegistryOrigin(options: RegistryOriginOptions): Origin {
     ca: options.ca,
     guard: createAddressGuard({ upstream }),
     limits,
+    throttle: options.throttle,
     onRequest: options.onRequest,
     onBytes: options.onBytes,
   })

@@ -1,5 +1,5 @@
 import { type Clock, createBackoff, type Random } from '@darter/runtime'
-import { OriginInterruptedError, OriginStatusError, OriginUnreachableError } from './errors.ts'
+import { type Headers, OriginInterruptedError, OriginStatusError, OriginUnreachableError } from './errors.ts'
 import { textOf } from './headers.ts'
 
 /** How often and how patiently a failed read is tried again. */
@@ -35,7 +35,7 @@ export async function retrying<T>(
       return await work()
     } catch (error) {
       if (attempt >= options.attempts || signal.aborted || !isTransient(error)) throw error
-      const told = error instanceof OriginStatusError ? retryAfterMs(error, options.clock) : 0
+      const told = error instanceof OriginStatusError ? retryAfterMs(error.headers, options.clock) : 0
       if (told > options.retryAfterMaxMs) throw error
       await options.sleep(told + backoff.next(), signal)
     }
@@ -48,9 +48,9 @@ function isTransient(error: unknown): boolean {
   return error instanceof OriginInterruptedError
 }
 
-/** `Retry-After` (RFC 9110 10.2.3) in ms from now; 0 when it is missing, past or malformed. */
-function retryAfterMs(refusal: OriginStatusError, clock: Clock): number {
-  const text = textOf(refusal.headers['retry-after']).trim()
+/** `Retry-After`, seconds or a date (RFC 9110, 10.2.3), in ms from now; 0 when it is missing, past or malformed. */
+export function retryAfterMs(headers: Headers, clock: Clock): number {
+  const text = textOf(headers['retry-after']).trim()
   if (/^\d+$/.test(text)) return Number(text) * 1000
   const date = Date.parse(text)
   return Number.isNaN(date) ? 0 : Math.max(0, date - clock.wall())

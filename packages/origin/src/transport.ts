@@ -2,7 +2,7 @@ import type { LookupFunction } from 'node:net'
 import { Readable } from 'node:stream'
 import { getCACertificates } from 'node:tls'
 import { Agent, errors, request } from 'undici'
-import { abortable } from '@darter/runtime'
+import { abortable, type Throttle } from '@darter/runtime'
 import type { AddressGuard } from './address-guard.ts'
 import { collectStart, type WatchedBody, watchBody } from './body.ts'
 import {
@@ -48,6 +48,8 @@ export interface TransportOptions {
   readonly ca?: string | undefined
   readonly guard: AddressGuard
   readonly limits: TransportLimits
+  /** The limit on the bytes of bodies that come in. */
+  readonly throttle?: Throttle | undefined
   readonly onRequest?: ((record: RequestRecord) => void) | undefined
   readonly onBytes?: ((count: number, kind: RequestKind) => void) | undefined
 }
@@ -96,7 +98,7 @@ const MAX_HEADER_BYTES = 64 * 1024
 const BODY_BUFFER_BYTES = 64 * 1024
 
 export function createTransport(options: TransportOptions): Transport {
-  const { name, upstream, ca, guard, limits, onRequest, onBytes } = options
+  const { name, upstream, ca, guard, limits, throttle, onRequest, onBytes } = options
   const agent = (lookup: LookupFunction, trusted: string | string[] | undefined) =>
     new Agent({
       allowH2: false,
@@ -151,6 +153,7 @@ export function createTransport(options: TransportOptions): Transport {
           expected: length,
           progressTimeoutMs: limits.progressTimeoutMs,
           signal,
+          throttle,
           onBytes: onBytes && (count => onBytes(count, kind)),
         })
         return body

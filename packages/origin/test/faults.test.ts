@@ -12,7 +12,7 @@ import {
   OriginTimeoutError,
   OriginUnreachableError,
 } from '@darter/origin'
-import { delay, systemClock } from '@darter/runtime'
+import { createThrottle, delay, systemClock } from '@darter/runtime'
 import { readAll, requestFor } from './conformance.ts'
 import { serve } from './http-server.ts'
 import { contentOf, makeImage, randomBytes } from './image.ts'
@@ -44,6 +44,73 @@ test('a body that stalls is given up, with what came before it', async () => {
     for await (const part of body) received += part.byteLength
   }, OriginStalledError)
   assert.equal(received, 1000)
+})
+
+test('all bodies together come no faster than the limit, which is no stall', async () => {
+  await using server = await serve((_, response) => void response.end(blob.bytes))
+  const bytesPerSecond = 100_000
+  const throttle = createThrottle({ bytesPerSecond, clock: systemClock })
+  let counted = 0
+  const options = {
+    throttle,
+    // Shorter than the wait for a whole piece.
+    limits: { progressTimeoutMs: 200 },
+    onBytes: (count: number) => {
+      counted += count
+    },
+  }
+  await using first = openOrigin(server.url, options)
+  await using second = openOrigin(server.url, options)
+  const began = performance.now()
+  const readers = [first, second].map(async origin => {
+    const { body } = await origin.openBlob(blob.digest, request)
+    let longest = 0
+    let last = performance.now()
+    const parts: Uint8Array[] = []
+    for await (const part of body) {
+      parts.push(part)
+      longest = Math.max(longest, performance.now() - last)
+      last = performance.now()
+    }
+    assert.deepEqual(Buffer.concat(parts), Buffer.from(blob.bytes))
+    return longest
+  })
+  const longest = Math.max(...(await Promise.all(readers)))
+  const seconds = (performance.now() - began) / 1000
+  const size = 2 * blob.bytes.byteLength
+  assert.ok(seconds >= size / bytesPerSecond - 0.25, `${seconds} s`)
+  assert.ok(longest < 1500, `${longest} ms without a byte`)
+  assert.equal(counted, size)
+})
+
+test('a read that the limit holds back ends at once when it is called off', async () => {
+  await using server = await serve((_, response) => void response.end(blob.bytes))
+  const throttle = createThrottle({ bytesPerSecond: 1000, clock: systemClock })
+  await using origin = openOrigin(server.url, { throttle })
+  const controller = new AbortController()
+  const { body } = await origin.openBlob(blob.digest, { ...request, signal: controller.signal })
+  const reason = new Error('enough')
+  await assert.rejects(async () => {
+    let parts = 0
+    for await (const _ of body) if (++parts === 2) setTimeout(() => controller.abort(reason), 50)
+  }, reason)
+})
+
+test('no more connections are made than are allowed', async () => {
+  let open = 0
+  let most = 0
+  await using server = await serve(async (_, response) => {
+    most = Math.max(most, ++open)
+    await delay(100, request.signal)
+    open--
+    response.end(blob.bytes)
+  })
+  await using origin = openOrigin(server.url, { limits: { connections: 2 } })
+  const bodies = await Promise.all(
+    Array.from({ length: 6 }, async () => readAll((await origin.openBlob(blob.digest, request)).body)),
+  )
+  for (const bytes of bodies) assert.deepEqual(bytes, Buffer.from(blob.bytes))
+  assert.equal(most, 2)
 })
 
 test('a reader that pauses is not a stall', async () => {

@@ -22,7 +22,7 @@ export const BYTES_FORM = 'a size such as 512KiB, 256MiB or 1.5GiB (units: B, Ki
 export const DURATION_FORM = 'a duration such as 500ms, 10s, 5m or 1h30m (units: ms, s, m, h, d)'
 /** What {@link parseRate} takes, for messages and help. */
 export const RATE_FORM =
-  'a rate such as 100mbit, 1.5gbit or 20MiB/s (units: bit, kbit, mbit, gbit, or a size per second)'
+  'a rate such as 20MiB, 20MiB/s or 100mbit (units: a size, which is meant per second, or bit, kbit, mbit, gbit)'
 
 /** The whole number that `<decimal><unit>` stands for; undefined when it is none or too large to be exact. */
 function amount(text: string, units: Units): number | undefined {
@@ -90,14 +90,15 @@ export function formatDuration(ms: number): string {
 }
 
 /**
- * Bytes per second from text such as `100mbit` (a network's bits, powers of ten) or `20MiB/s`.
+ * Bytes per second from text such as `20MiB` or `20MiB/s`, or `100mbit` (a network's bits, powers of ten).
  * @throws {UnitError}
  */
 export function parseRate(text: string): number {
-  const perSecond = text.endsWith('/s')
-  const value = amount(perSecond ? text.slice(0, -2) : text, perSecond ? BYTE_UNITS : BIT_UNITS)
-  if (value === undefined) throw new UnitError(text, RATE_FORM)
-  return perSecond ? value : Math.round(value / 8)
+  const bytes = amount(text.endsWith('/s') ? text.slice(0, -2) : text, BYTE_UNITS)
+  if (bytes !== undefined) return bytes
+  const bits = amount(text, BIT_UNITS)
+  if (bits === undefined) throw new UnitError(text, RATE_FORM)
+  return Math.round(bits / 8)
 }
 
 /** Exact: {@link parseRate} gives the number back. */

@@ -89,9 +89,10 @@ test('rates are read in bits of the network and in bytes', () => {
     '8bit': 1,
     '1.5gbit': 187_500_000,
     '20MiB/s': 20971520,
+    '20MiB': 20971520,
     '0B/s': 0,
   })
-  refuses(parseRate, ['', '100', '100mb', '10MiB', '100mbit/s', '/s'])
+  refuses(parseRate, ['', '100', '100mb', '100mbit/s', '10MiB/s/s', '/s'])
 })
 
 test('parsing gives back what was formatted', () => {

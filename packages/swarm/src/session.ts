@@ -36,6 +36,7 @@ export class DownloadSession {
   #schedulerAnswered = false
   #startedAt: number
   #lastByteAt: number
+  #tickedAt: number
   #rescueAt: number
   #rescuing = false
   #active = true
@@ -76,6 +77,7 @@ export class DownloadSession {
     this.#schedulerUp = options.schedulerUp
     this.#startedAt = now
     this.#lastByteAt = now
+    this.#tickedAt = now
     this.#rescueAt = this.#nextRescue(now)
   }
 
@@ -276,15 +278,24 @@ export class DownloadSession {
     this.#origin.stop()
   }
 
-  /** Moves time on: call about every 100 ms. */
-  tick(now: number): void {
+  /**
+   * Moves time on: call about every 100 ms. `heldBack`: this peer's own limits hold bytes back, so that their lateness
+   * says nothing about those who send them.
+   */
+  tick(now: number, heldBack = false): void {
+    const passed = now - this.#tickedAt
+    this.#tickedAt = now
     if (!this.#active || this.#satisfied()) return
+    if (heldBack) {
+      this.#lastByteAt += passed
+      this.#rescueAt += passed
+    }
     if (now - this.#lastByteAt > this.#limits.giveUpAfterMs) {
       this.#giveUp()
       return
     }
     if (now >= this.#rescueAt) this.#rescuing = true
-    this.#pool.hedge(now)
+    if (!heldBack) this.#pool.hedge(now)
     this.#pump(now)
   }
 

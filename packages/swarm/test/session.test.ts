@@ -89,4 +89,35 @@ describe('a download session', () => {
     assert.ok(effects.some(({ type }) => type === 'cancel'))
     assert.ok(!effects.some(({ type }) => type === 'blame'))
   })
+
+  it('blames nobody and gives up nothing while its own limits hold bytes back', () => {
+    const layout = chunkLayout(BLOB)
+    const start = () => {
+      const session = new DownloadSession({
+        layout,
+        held: new Bitfield(layout.count),
+        trusted: new Bitfield(layout.count),
+        random: () => 0.5,
+        now: 0,
+        schedulerUp: true,
+      })
+      session.schedulerAnswered(0)
+      for (const id of ['slow', 'idle']) {
+        session.neighbourUp(id)
+        for (let chunk = 0; chunk < layout.count; chunk++) {
+          session.neighbourHas(id, chunk, new Uint8Array(32).fill(chunk))
+        }
+      }
+      session.readerAdded(1, 0, layout.count, false, 0)
+      session.takeEffects()
+      return session
+    }
+    const typesAfter = (session: DownloadSession, seconds: number, heldBack: boolean) => {
+      for (let ms = 100; ms <= seconds * 1000; ms += 100) session.tick(ms, heldBack)
+      return new Set(session.takeEffects().map(({ type }) => type))
+    }
+    assert.deepEqual([...typesAfter(start(), 120, true)], [])
+    assert.ok(typesAfter(start(), 10, false).has('fetch-origin'))
+    assert.ok(typesAfter(start(), 120, false).has('give-up'))
+  })
 })

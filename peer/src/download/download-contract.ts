@@ -4,12 +4,14 @@ import type { Random } from '@darter/swarm'
 import type { ByteBudget } from './byte-budget.ts'
 import type { DownloadMetrics } from './metrics.ts'
 import type { Neighbourhood } from './neighbourhood.ts'
+import type { DownloadRates } from './rate-limits.ts'
 
 /** What downloads share. */
 export interface DownloadContext {
   readonly scheduler: SchedulerLink | undefined
   readonly neighbourhood: Neighbourhood
   readonly budget: ByteBudget
+  readonly rates: DownloadRates
   readonly buffers: ChunkBuffers
   readonly clock: Clock
   readonly random: Random

@@ -2,7 +2,14 @@ import { ChunkRefusedError, type Link, LinkProtocolError, LinkStalledError } fro
 import { DarterError, type Digest, digestAlgorithm, digestHex } from '@darter/oci'
 import type { Logger } from '@darter/runtime'
 import { ChunkCorruptError, ChunkMissingError, type StoredBlob } from '@darter/store'
-import { Bitfield, type ChunkOrigin, DownloadSession, type LinkDeed, type SessionEffect } from '@darter/swarm'
+import {
+  Bitfield,
+  type ChunkOrigin,
+  DEFAULT_SESSION_LIMITS,
+  DownloadSession,
+  type LinkDeed,
+  type SessionEffect,
+} from '@darter/swarm'
 import type { PeerAddress } from '@darter/wire'
 import type { BlobSource } from './contract.ts'
 import type { DownloadContext, DownloadReader } from './download-contract.ts'
@@ -45,6 +52,8 @@ export class Download implements LinkedDownload {
   readonly #membership: Membership
   readonly #readers = new ReaderDesk((chunk, strict) => this.#answer(chunk, strict))
   readonly #requests = new Map<string, AbortController>()
+  /** Bytes that links had brought at the last look, while something was asked for over them. */
+  readonly #linkBytes = new WeakMap<Link, number>()
   readonly #provenance = new Provenance()
   readonly #work = new Set<Promise<void>>()
   readonly #onEnd: () => void
@@ -89,6 +98,10 @@ export class Download implements LinkedDownload {
       random: context.random,
       now: context.clock.now(),
       schedulerUp: context.scheduler?.connected ?? false,
+      limits: {
+        maxOriginFetches: context.rates.maxOriginFetches,
+        maxInFlightBytes: Math.min(DEFAULT_SESSION_LIMITS.maxInFlightBytes, context.rates.maxInFlightBytes),
+      },
     })
     this.#origin = new OriginFetches({
       stored,
@@ -301,6 +314,7 @@ export class Download implements LinkedDownload {
       giveBack = await this.#context.budget.take(length, controller.signal)
       const link = this.#context.neighbourhood.linkTo(neighbour)
       if (link === undefined) throw new NoSourceError(this.digest, undefined)
+      this.#linkBytes.set(link, link.receivedBytes)
       const fetched = await link.fetch(this.digest, chunk, length, { signal: controller.signal })
       const { bytes, hash } = fetched
       this.#context.metrics.receivedFromPeer(bytes.length)
@@ -591,8 +605,23 @@ export class Download implements LinkedDownload {
       return
     }
     this.#track(this.#membership.link(now, false))
-    this.#session.tick(now)
+    if (this.#neighboursSend()) this.#session.bytesFlowed(now)
+    const { fromPeers, fromOrigins } = this.#context.rates
+    this.#session.tick(now, fromPeers?.holdsBack === true || fromOrigins?.holdsBack === true)
     this.#perform()
+  }
+
+  /** Whether a link over which something was asked for has brought bytes since the last look: a chunk may take long. */
+  #neighboursSend(): boolean {
+    let moved = false
+    for (const key of this.#requests.keys()) {
+      const link = this.#context.neighbourhood.linkTo(key.slice(0, key.indexOf(' ')))
+      const before = link && this.#linkBytes.get(link)
+      if (link === undefined || before === undefined || link.receivedBytes <= before) continue
+      this.#linkBytes.set(link, link.receivedBytes)
+      moved = true
+    }
+    return moved
   }
 
   #track(work: Promise<void>): void {

@@ -1,4 +1,4 @@
-import { OriginStatusError } from '@darter/origin'
+import { OriginStatusError, retryAfterMs } from '@darter/origin'
 import type { ChunkBuffers, Clock } from '@darter/runtime'
 import type { StoredBlob } from '@darter/store'
 import type { BlobSource } from './contract.ts'
@@ -113,8 +113,14 @@ export class OriginFetches {
       error,
       wholeOnly,
       refused: refusal && (source === undefined || !this.sources.refused(source)),
-      retryAfterMs: status === undefined ? undefined : retryAfter(status),
+      retryAfterMs: status === undefined ? undefined : this.#restTold(status),
     }
+  }
+
+  /** How long the origin asked to be left alone, within a bound; undefined when it did not. */
+  #restTold(refusal: OriginStatusError): number | undefined {
+    const ms = retryAfterMs(refusal.headers, this.#clock)
+    return ms > 0 ? Math.min(MAX_RETRY_AFTER_MS, ms) : undefined
   }
 }
 
@@ -129,10 +135,4 @@ function throwIfError(outcome: unknown): void {
 /** Statuses that asking again with the same credentials will not change. */
 function isRefusal(status: number): boolean {
   return status >= 400 && status < 500 && status !== 408 && status !== 425 && status !== 429
-}
-
-function retryAfter(error: OriginStatusError): number | undefined {
-  const value = error.headers['retry-after']
-  const seconds = Number(Array.isArray(value) ? value[0] : value)
-  return Number.isFinite(seconds) && seconds > 0 ? Math.min(MAX_RETRY_AFTER_MS, seconds * 1000) : undefined
 }

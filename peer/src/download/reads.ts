@@ -12,6 +12,7 @@ import type { DownloadMetrics } from './metrics.ts'
 import { createNeighbourhood, type Neighbourhood } from './neighbourhood.ts'
 import type { ContentKind } from './origin-reader.ts'
 import { isEmptyDigest } from './prefix-hasher.ts'
+import type { DownloadRates } from './rate-limits.ts'
 import { createSpanReader } from './span-reader.ts'
 
 const LINGER_MS = 5_000
@@ -35,8 +36,7 @@ export function createReads(options: {
   readonly random: Random
   readonly log: Logger
   readonly metrics: DownloadMetrics
-  /** Chunks on their way from neighbours, over all downloads, in bytes. */
-  readonly maxInFlightBytes: number
+  readonly rates: DownloadRates
 }): Reads {
   const { store, exchange, facts, log, metrics } = options
   const scheduler = exchange.scheduler
@@ -56,7 +56,7 @@ export function createReads(options: {
     ...options,
     scheduler,
     neighbourhood,
-    budget: new ByteBudget(options.maxInFlightBytes),
+    budget: new ByteBudget(options.rates.maxInFlightBytes),
     buffers: createChunkBuffers(),
   }
 

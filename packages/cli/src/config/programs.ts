@@ -72,6 +72,9 @@ export async function peerConfig(resolved: Resolved): Promise<PeerConfig> {
     tags: { ttlMs: settings['tags.ttl'], shareResolutions: settings['tags.share'] },
     access: { ttlMs: settings['access.ttl'] },
     transfers: {
+      uploadBytesPerSecond: settings['transfer.upload-rate'],
+      downloadBytesPerSecond: settings['transfer.download-rate'],
+      originBytesPerSecond: settings['transfer.origin-rate'],
       maxUploads: settings['transfer.max-uploads'],
       maxDownloads: settings['transfer.max-downloads'],
       progressTimeoutMs: settings['transfer.progress-timeout'],
@@ -130,6 +133,7 @@ async function upstreamConfig(setting: UpstreamSetting): Promise<UpstreamConfig>
     caFile: setting.ca,
     credentials: username === undefined || password === undefined ? undefined : { username, password },
     dockerConfigFile: setting.dockerConfig,
+    maxConnections: setting.maxConnections,
     public: setting.public,
   }
 }

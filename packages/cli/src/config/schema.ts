@@ -13,6 +13,7 @@ import {
   port,
   positiveDuration,
   rate,
+  rateLimit,
   schedulerAddress,
   sizeOrFraction,
   toggle,
@@ -211,8 +212,22 @@ export const OPTIONS = {
     ...store,
   }),
 
+  'transfer.upload-rate': option(rateLimit, 0, {
+    description: 'How fast chunks are sent to other peers, over all of them; 0: as fast as it goes.',
+    ...transfer,
+  }),
+  'transfer.download-rate': option(rateLimit, 0, {
+    description:
+      'How fast bytes are received from other peers and origins together; 0: as fast as it goes. Clients of this machine get what is already here without a limit.',
+    ...transfer,
+  }),
+  'transfer.origin-rate': option(rateLimit, 0, {
+    description: 'How fast bytes are received from origins, over all upstreams; 0: as fast as it goes.',
+    ...transfer,
+  }),
   'transfer.max-uploads': option(count(1, 1024), 32, {
-    description: 'Chunks sent to other peers at the same moment.',
+    description:
+      'Chunks sent to other peers at the same moment; with an upload rate at most one for each 128KiB/s of it, and at least 2.',
     ...transfer,
   }),
   'transfer.max-downloads': option(count(1, 256), 16, {

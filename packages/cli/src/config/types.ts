@@ -144,6 +144,20 @@ export const rate = textType({
   show: formatRate,
 })
 
+/** The least rate that transfers may be held to, in bytes per second: below it neighbours would take a peer for dead. */
+const MIN_RATE_LIMIT = 64 * 1024
+
+/** Bytes per second, 0 for no limit. */
+export const rateLimit = textType({
+  allowed: `${RATE_FORM}, at least ${formatRate(MIN_RATE_LIMIT)}; 0 for no limit`,
+  placeholder: 'RATE',
+  read: text => {
+    const bytesPerSecond = parseRate(text)
+    return bytesPerSecond === 0 || bytesPerSecond >= MIN_RATE_LIMIT ? bytesPerSecond : undefined
+  },
+  show: formatRate,
+})
+
 function fraction(text: string): number | undefined {
   const match = /^(\d{1,3}(?:\.\d{1,3})?)%$/.exec(text)
   const percent = Number(match?.[1])

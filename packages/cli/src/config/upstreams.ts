@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { path, type ReadContext, upstreamName, type ValueType } from './types.ts'
+import { count, path, type ReadContext, upstreamName, type ValueType } from './types.ts'
 
 /** An upstream as the configuration says it, before its secrets are read from their files. */
 export interface UpstreamSetting {
@@ -14,6 +14,8 @@ export interface UpstreamSetting {
   readonly password: string | undefined
   readonly passwordFile: string | undefined
   readonly dockerConfig: string | undefined
+  /** Connections to one host at the same moment; undefined: the default. */
+  readonly maxConnections: number | undefined
   readonly public: boolean
 }
 
@@ -32,6 +34,7 @@ export const UPSTREAM_KEYS = [
   'password',
   'password-file',
   'docker-config',
+  'max-connections',
   'public',
 ] as const
 
@@ -75,6 +78,7 @@ function mapSchema(context: ReadContext): z.ZodType<UpstreamSetting> {
         password: text('a password in quotes').optional(),
         'password-file': file.optional(),
         'docker-config': file.optional(),
+        'max-connections': count(1, 1024).schema(context).optional(),
         public: z.boolean({ error: 'true or false' }).optional(),
       },
       { error: issue => (issue.code === 'invalid_type' ? ALLOWED : undefined) },
@@ -90,7 +94,7 @@ function mapSchema(context: ReadContext): z.ZodType<UpstreamSetting> {
         state(upstream.password === undefined ? 'password-file' : 'password', 'needs a username beside it')
       }
       if (upstream.url.kind === 'oci-layout') {
-        for (const key of ['ca', 'username', 'docker-config'] as const) {
+        for (const key of ['ca', 'username', 'docker-config', 'max-connections'] as const) {
           if (upstream[key] !== undefined) state(key, 'means nothing for a directory')
         }
       }
@@ -111,6 +115,7 @@ function mapSchema(context: ReadContext): z.ZodType<UpstreamSetting> {
       password: upstream.password,
       passwordFile: upstream['password-file'],
       dockerConfig: upstream['docker-config'],
+      maxConnections: upstream['max-connections'],
       public: upstream.public ?? upstream.url.kind === 'oci-layout',
     }))
 }
@@ -134,6 +139,7 @@ export const upstream: ValueType<UpstreamSetting> = {
     ...(setting.password === undefined ? {} : { password: MASK }),
     ...(setting.passwordFile === undefined ? {} : { 'password-file': setting.passwordFile }),
     ...(setting.dockerConfig === undefined ? {} : { 'docker-config': setting.dockerConfig }),
+    ...(setting.maxConnections === undefined ? {} : { 'max-connections': setting.maxConnections }),
     ...(setting.target.kind === 'registry' ? { public: setting.public } : {}),
   }),
 }
@@ -147,6 +153,7 @@ const registry = (name: string, url = `https://${name}`, hosts: readonly string[
   password: undefined,
   passwordFile: undefined,
   dockerConfig: undefined,
+  maxConnections: undefined,
   public: false,
 })
 

@@ -1,3 +1,5 @@
+import type { UrlPattern } from '@darter/oci'
+
 /**
  * What a peer is told when it is made: every value checked, every size in bytes, every time in milliseconds, every
  * path absolute. The command line builds it from flags, environment, file and defaults; tests write it by hand.
@@ -11,6 +13,7 @@ export interface PeerConfig {
   readonly upstreams: readonly UpstreamConfig[]
   /** Name of the upstream for requests that name none; undefined: such requests are refused. */
   readonly defaultUpstream: string | undefined
+  readonly urls: UrlConfig
   /** A docker `config.json` with credentials for any upstream whose own are not configured; undefined: none. */
   readonly dockerConfigFile: string | undefined
   readonly swarm: PeerSwarmConfig
@@ -73,6 +76,15 @@ export interface DirectoryUpstreamConfig {
   readonly hosts: readonly string[]
   /** Absolute path of the directory that holds `oci-layout` and `index.json`. */
   readonly path: string
+}
+
+/** Which URLs may be read besides those of the upstreams' own hosts. */
+export interface UrlConfig {
+  readonly allow: readonly UrlPattern[]
+  /** PEM file of certificate authorities that are trusted for these hosts instead of the system's. */
+  readonly caFile: string | undefined
+  /** Names of query parameters that do not count for what the content is, in any case; a `*` at the end stands for anything. */
+  readonly ignoredQuery: readonly string[]
 }
 
 /** How this peer takes part in the swarm. */

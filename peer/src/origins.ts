@@ -4,26 +4,28 @@ import {
   createDockerConfigSource,
   createLayoutOrigin,
   createRegistryOrigin,
+  type UrlSiteOptions,
 } from '@darter/origin'
 import type { Logger, Metrics, Throttle } from '@darter/runtime'
 import type { PeerConfig, RegistryUpstreamConfig } from './config.ts'
+import { createSites, type Sites } from './urls/sites.ts'
 import { createUpstreams, type Upstream, type Upstreams } from './upstreams.ts'
 
 /** How long the credential helpers may take at the start, ms. */
 const HELPER_MS = 15_000
 
 /**
- * The allowed upstreams, each with its origin. Reads the files of private certificate authorities.
+ * The allowed upstreams, each with its origin, and the sites that URLs may be read from. Reads the files of private certificate authorities.
  * @throws what reading those files throws.
  */
-export async function openUpstreams(options: {
+export async function openOrigins(options: {
   readonly config: PeerConfig
   readonly loopMarker: string
   readonly log: Logger
   readonly metrics: Metrics
   /** The limit on what all of them send. */
   readonly throttle: Throttle | undefined
-}): Promise<Upstreams> {
+}): Promise<{ readonly upstreams: Upstreams; readonly sites: Sites }> {
   const { config, loopMarker, log, metrics, throttle } = options
   const requests = metrics.counter({
     name: 'origin_requests_total',
@@ -31,6 +33,8 @@ export async function openUpstreams(options: {
     labels: ['kind', 'status'],
   })
   const progressTimeoutMs = config.transfers.progressTimeoutMs
+  const onRequest: UrlSiteOptions['onRequest'] = ({ kind, status }) =>
+    requests.inc({ kind, status: status === undefined ? 'none' : `${status}` })
   const upstreams = await Promise.all(
     config.upstreams.map(async (upstream): Promise<Upstream> => {
       const { name } = upstream
@@ -42,7 +46,7 @@ export async function openUpstreams(options: {
       const origin = createRegistryOrigin({
         name,
         url: upstream.url,
-        ca: upstream.caFile === undefined ? undefined : await readFile(upstream.caFile, 'utf8'),
+        ca: await readCa(upstream.caFile),
         // Public registries hand out tokens to everybody: readers without any get one that way.
         credentials: credentials ?? (async () => ({ kind: 'anonymous' })),
         loopMarker,
@@ -52,8 +56,7 @@ export async function openUpstreams(options: {
         },
         throttle,
         log,
-        onRequest: ({ kind, status }) =>
-          requests.inc({ kind, status: status === undefined ? 'none' : `${status}` }),
+        onRequest,
       })
       return {
         name,
@@ -64,7 +67,25 @@ export async function openUpstreams(options: {
       }
     }),
   )
-  return createUpstreams({ upstreams, default: config.defaultUpstream })
+  const configured = await Promise.all(
+    config.upstreams.flatMap(upstream =>
+      upstream.kind === 'registry'
+        ? [readCa(upstream.caFile).then(ca => ({ origin: new URL(upstream.url).origin, ca }))]
+        : [],
+    ),
+  )
+  const sites = createSites({
+    allow: config.urls.allow,
+    ca: await readCa(config.urls.caFile),
+    configured,
+    site: { loopMarker, limits: { progressTimeoutMs }, throttle, onRequest },
+    log,
+  })
+  return { upstreams: createUpstreams({ upstreams, default: config.defaultUpstream }), sites }
+}
+
+async function readCa(file: string | undefined): Promise<string | undefined> {
+  return file === undefined ? undefined : await readFile(file, 'utf8')
 }
 
 /**

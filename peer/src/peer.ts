@@ -29,9 +29,10 @@ import { createFacts } from './download/facts.ts'
 import { createDownloadMetrics, type DownloadMetrics } from './download/metrics.ts'
 import { createRateLimits, type RateLimits } from './download/rate-limits.ts'
 import { createReads, type Reads } from './download/reads.ts'
-import { openUpstreams } from './origins.ts'
+import { openOrigins } from './origins.ts'
 import { createManifests, createTags, openCatalog } from './tags/index.ts'
 import { createUpstreamHealth } from './upstream-health.ts'
+import { createUrls } from './urls/urls.ts'
 
 /** Where a running peer is reached. */
 export interface PeerAddresses {
@@ -85,7 +86,7 @@ export function createPeer(
     const loopMarker = `darter-${randomBytes(8).toString('hex')}`
     const rates = createRateLimits(config.transfers, clock, metrics)
     const throttle = rates.fromOrigins
-    const upstreams = await openUpstreams({ config, loopMarker, log, metrics, throttle })
+    const { upstreams, sites } = await openOrigins({ config, loopMarker, log, metrics, throttle })
     const downloadMetrics = createDownloadMetrics(metrics)
 
     let reads: Reads | undefined
@@ -105,6 +106,13 @@ export function createPeer(
       rates,
     })
 
+    const urls = createUrls({
+      sites,
+      facts,
+      clock,
+      ignoredQuery: config.urls.ignoredQuery,
+      accessTtlMs: config.access.ttlMs,
+    })
     const catalog = await openCatalog({ file: join(config.store.dir, 'catalog.jsonl'), clock, log })
     const health = createUpstreamHealth({ clock })
     const callerKey = createCallerKey()
@@ -138,6 +146,7 @@ export function createPeer(
       manifests,
       tags,
       reads,
+      urls,
     })
 
     const bound: { door?: DoorAddress; admin?: DoorAddress; upstreamDoors: PeerAddresses['upstreamDoors'] } =
@@ -192,6 +201,7 @@ export function createPeer(
         start: async () => {},
         stop: async () => {
           await Promise.all(upstreams.names().map(async name => await upstreams.find(name)?.origin.close()))
+          await urls.close()
         },
       },
       createScrubber(store, config.store.scrubBytesPerSecond, log),

@@ -1,7 +1,7 @@
 import { lookup as systemLookup } from 'node:dns'
 import { isIP, type LookupFunction } from 'node:net'
 import ipaddr from 'ipaddr.js'
-import { OriginRedirectError } from './errors.ts'
+import { OriginAddressError, OriginRedirectError } from './errors.ts'
 
 /** How far inside an address lies: the internet, a private network, this machine, this link. */
 const RANKS: Readonly<Record<string, number>> = {
@@ -30,25 +30,33 @@ export function addressRank(address: string): number {
  * but to link-local addresses. Names are judged by the addresses that are really connected to.
  */
 export interface AddressGuard {
-  /** Resolves the upstream's own name, and learns where it lies. */
+  /**
+   * Resolves the upstream's own name, and learns where it lies; fails with {@link OriginAddressError} if it has no address
+   * within the limit.
+   */
   readonly upstreamLookup: LookupFunction
   /** Resolves any other name to the addresses that are allowed; fails with {@link OriginRedirectError} if none is. */
   readonly guardedLookup: LookupFunction
   /**
    * Judges a host that is an IP address, which is never looked up.
-   * @throws {OriginRedirectError} when it lies too far inside.
+   * @throws {OriginRedirectError} when it lies too far inside;
+   * @throws {OriginAddressError} when that is the upstream's own.
    */
   checkLiteral(url: URL): void
 }
 
-/** @param lookup - the system's resolver, or another one in tests. */
+/**
+ * @param options.limit - the highest {@link addressRank} that the upstream itself may have; any when left out.
+ * @param options.lookup - the system's resolver, or another one in tests.
+ */
 export function createAddressGuard(options: {
   readonly upstream: URL
+  readonly limit?: number
   readonly lookup?: LookupFunction
 }): AddressGuard {
-  const { upstream, lookup = systemLookup } = options
+  const { upstream, limit = Number.POSITIVE_INFINITY, lookup = systemLookup } = options
   const own = hostOf(upstream)
-  let reach = isIP(own) ? addressRank(own) : 0
+  let reach = isIP(own) ? Math.min(addressRank(own), limit) : 0
 
   const resolve = (
     hostname: string,
@@ -70,11 +78,9 @@ export function createAddressGuard(options: {
   return {
     upstreamLookup: (hostname, settings, callback) =>
       resolve(hostname, settings, callback, addresses => {
-        reach = Math.max(
-          reach,
-          ...addresses.map(({ address }) => addressRank(address)).filter(Number.isFinite),
-        )
-        return addresses
+        const within = addresses.filter(({ address }) => addressRank(address) <= limit)
+        reach = Math.max(reach, ...within.map(({ address }) => addressRank(address)).filter(Number.isFinite))
+        return within
       }),
     guardedLookup: (hostname, settings, callback) =>
       resolve(hostname, settings, callback, addresses =>
@@ -86,7 +92,12 @@ export function createAddressGuard(options: {
     },
   }
 
-  function refusal(host: string): OriginRedirectError {
+  function refusal(host: string): OriginRedirectError | OriginAddressError {
+    if (host === own) {
+      return new OriginAddressError(
+        `${upstream.host} lies inside the network, where a wildcard does not reach; allow it by its own name if this is meant`,
+      )
+    }
     return new OriginRedirectError(
       `${upstream.host} leads to ${host}, which lies further inside the network than ${upstream.host} itself; ` +
         'configure the upstream by an address on that network if this is meant',

@@ -78,6 +78,20 @@ export class OriginRedirectError extends DarterError {
   readonly code = 'ORIGIN_REDIRECT'
 }
 
+/** The origin lies further inside the network than its being allowed reaches. */
+export class OriginAddressError extends DarterError {
+  readonly code = 'ORIGIN_ADDRESS'
+}
+
+/** The origin's content became another one while it was read; to be asked for again. */
+export class OriginChangedError extends DarterError {
+  readonly code = 'ORIGIN_CHANGED'
+
+  constructor(subject: string) {
+    super(`${subject} sent another version than the one that was begun with; ask again`)
+  }
+}
+
 /** Credentials are configured and cannot be had: an unreadable docker `config.json`, a failing credential helper. */
 export class OriginCredentialsError extends DarterError {
   readonly code = 'ORIGIN_CREDENTIALS'

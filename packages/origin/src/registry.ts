@@ -14,43 +14,17 @@ import { type Clock, delay, type Random, systemClock, systemRandom, type Throttl
 import { createAddressGuard } from './address-guard.ts'
 import { createAuthenticator, type WarningLog } from './authenticator.ts'
 import { collect } from './body.ts'
-import type { BlobBody, Described, ManifestBody, Origin, OriginRequest } from './contract.ts'
+import type { Described, ManifestBody, Origin, OriginRequest } from './contract.ts'
 import type { CredentialSource } from './credentials.ts'
 import { OriginProtocolError, OriginStatusError } from './errors.ts'
 import { createForwarder } from './forward.ts'
 import { contentLength, contentType, textOf } from './headers.ts'
-import { type RetryOptions, retrying } from './retry.ts'
+import { retrying } from './retry.ts'
+import { DEFAULT_LIMITS, type OriginLimits } from './limits.ts'
+import { openAnswer } from './open-answer.ts'
 import { checkSpan } from './span.ts'
-import {
-  type Answer,
-  createTransport,
-  type RequestKind,
-  type RequestRecord,
-  refused,
-  type TransportLimits,
-} from './transport.ts'
+import { type Answer, createTransport, type RequestKind, type RequestRecord, refused } from './transport.ts'
 import { createUpstreamClient, type UpstreamRead } from './upstream-client.ts'
-
-/** Bounds on what a registry origin does; the defaults are in {@link DEFAULT_LIMITS}. */
-interface RegistryLimits
-  extends TransportLimits,
-    Pick<RetryOptions, 'attempts' | 'backoffBaseMs' | 'backoffMaxMs' | 'retryAfterMaxMs'> {
-  /** How long a forwarded write may wait for its answer, in ms: a registry checks a large upload before it does. */
-  readonly forwardTimeoutMs: number
-}
-
-const DEFAULT_LIMITS: RegistryLimits = {
-  connections: 32,
-  queueTimeoutMs: 30_000,
-  connectTimeoutMs: 5000,
-  headersTimeoutMs: 10_000,
-  progressTimeoutMs: 10_000,
-  forwardTimeoutMs: 300_000,
-  attempts: 3,
-  backoffBaseMs: 250,
-  backoffMaxMs: 2000,
-  retryAfterMaxMs: 5000,
-}
 
 /** How a registry is reached. */
 export interface RegistryOriginOptions {
@@ -67,7 +41,7 @@ export interface RegistryOriginOptions {
   readonly credentials?: CredentialSource | undefined
   /** The pseudonym in the `Via` header of every request, by which a loop back to this peer is seen. */
   readonly loopMarker: string
-  readonly limits?: Partial<RegistryLimits> | undefined
+  readonly limits?: Partial<OriginLimits> | undefined
   /** The limit on the bytes of bodies that come in. */
   readonly throttle?: Throttle | undefined
   readonly clock?: Clock
@@ -90,7 +64,7 @@ type ManifestRequest = OriginRequest & { readonly accept: readonly string[] }
 export function createRegistryOrigin(options: RegistryOriginOptions): Origin {
   const { name, clock = systemClock, random = systemRandom, sleep = delay } = options
   const upstream = upstreamUrl(options.url)
-  const limits: RegistryLimits = { ...DEFAULT_LIMITS, ...options.limits }
+  const limits: OriginLimits = { ...DEFAULT_LIMITS, ...options.limits }
   const transport = createTransport({
     name,
     upstream,
@@ -105,7 +79,6 @@ export function createRegistryOrigin(options: RegistryOriginOptions): Origin {
     options.credentials &&
     createAuthenticator({ name, upstream, source: options.credentials, transport, clock, log: options.log })
   const client = createUpstreamClient({
-    name,
     upstream,
     loopMarker: options.loopMarker,
     transport,
@@ -216,33 +189,6 @@ function upstreamUrl(text: string): URL {
     throw new TypeError(`the URL of ${quoted(url.host)} must hold no credentials, query or fragment`)
   }
   return url
-}
-
-/** The body of a blob, after a check that the answer is what was asked for. */
-function openAnswer(answer: Answer, from: number | undefined, to: number | undefined): BlobBody {
-  const asked = from !== undefined || to !== undefined
-  if (answer.status === 200) {
-    const body = answer.watch()
-    const size = contentLength(answer.headers)
-    return { offset: 0, size, honouredRange: !asked, body, cancel: body.cancel }
-  }
-  const header = textOf(answer.headers['content-range'])
-  const range = parseContentRange(header)
-  if (!asked || range?.kind !== 'range') {
-    throw new OriginProtocolError(
-      `${answer.subject} sent a part of the blob with ${asked ? `Content-Range ${quoted(header)}` : 'no range asked for'}`,
-    )
-  }
-  const end = Math.min(to ?? Number.POSITIVE_INFINITY, range.size ?? Number.POSITIVE_INFINITY)
-  const sameEnd = range.to === end || (end === Number.POSITIVE_INFINITY && to === undefined)
-  const length = contentLength(answer.headers) ?? range.to - range.from
-  if (range.from !== (from ?? 0) || !sameEnd || length !== range.to - range.from) {
-    throw new OriginProtocolError(
-      `${answer.subject} was asked for bytes ${from ?? 0} to ${to ?? 'the end'} and sent ${quoted(header)}, ${length} bytes`,
-    )
-  }
-  const body = answer.watch(length)
-  return { offset: range.from, size: range.size, honouredRange: true, body, cancel: body.cancel }
 }
 
 /** The digest that a manifest must have: the one it was asked for by, else the one its registry tells, if it does. */

@@ -8,6 +8,7 @@ import { collectStart, type WatchedBody, watchBody } from './body.ts'
 import {
   type Headers,
   MAX_ERROR_BODY_BYTES,
+  OriginAddressError,
   OriginRedirectError,
   OriginStatusError,
   OriginTimeoutError,
@@ -16,7 +17,7 @@ import {
 import { contentLength, definedHeaders, endToEnd } from './headers.ts'
 
 /** What a request to an origin is for. */
-export type RequestKind = 'manifest' | 'blob' | 'token' | 'forward'
+export type RequestKind = 'manifest' | 'blob' | 'url' | 'token' | 'forward'
 
 /** One HTTP request that was made, for counting. */
 export interface RequestRecord {
@@ -86,8 +87,11 @@ export interface Transport {
    * @throws {OriginUnreachableError}
    * @throws {OriginTimeoutError}
    * @throws {OriginRedirectError} when a host other than the upstream's lies where the guard does not let it.
+   * @throws {OriginAddressError} when the upstream itself does.
    */
   send(hop: HopRequest): Promise<Answer>
+  /** Takes no more requests and ends when those under way have ended. */
+  retire(): Promise<void>
   /** Ends all connections, busy ones too. */
   close(): Promise<void>
 }
@@ -122,7 +126,7 @@ export function createTransport(options: TransportOptions): Transport {
     const subject = `${name}: ${method} ${url.host}${url.pathname}`
     signal.throwIfAborted()
     const own = url.origin === upstream.origin
-    if (!own) guard.checkLiteral(url)
+    guard.checkLiteral(url)
     const queueTimeoutMs = patienceMs ?? limits.queueTimeoutMs
     const late = new AbortController()
     const giveUp = () => late.abort(new OriginTimeoutError(subject, 'queue', queueTimeoutMs))
@@ -178,8 +182,10 @@ export function createTransport(options: TransportOptions): Transport {
   }
 
   const named = (error: unknown, subject: string, patienceMs: number | undefined): Error => {
-    const redirect = causes(error).find(cause => cause instanceof OriginRedirectError)
-    if (redirect) return redirect
+    const guarding = causes(error).find(
+      cause => cause instanceof OriginRedirectError || cause instanceof OriginAddressError,
+    )
+    if (guarding) return guarding
     if (error instanceof errors.ConnectTimeoutError) {
       return new OriginTimeoutError(subject, 'connect', limits.connectTimeoutMs, { cause: error })
     }
@@ -199,6 +205,9 @@ export function createTransport(options: TransportOptions): Transport {
 
   return {
     send,
+    retire: async () => {
+      await Promise.all([direct.close(), guarded.close()])
+    },
     close: async () => {
       await Promise.all([direct.destroy(), guarded.destroy()])
     },

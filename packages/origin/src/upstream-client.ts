@@ -1,8 +1,8 @@
 import { formatRange } from '@darter/oci'
 import type { Authenticator } from './authenticator.ts'
 import type { Authorization } from './contract.ts'
-import { OriginProtocolError, OriginRedirectError } from './errors.ts'
 import { textOf } from './headers.ts'
+import { followRedirects } from './redirects.ts'
 import type { Answer, HopRequest, RequestKind, Transport } from './transport.ts'
 
 /** A read of something of a repository. */
@@ -36,45 +36,23 @@ export interface UpstreamClient {
   learnChallenge(scope: string, via: string, signal: AbortSignal): Promise<void>
 }
 
-const REDIRECTS = new Set([301, 302, 303, 307, 308])
-const MAX_REDIRECTS = 5
+const SECRETS: ReadonlySet<string> = new Set(['authorization'])
 
 export function createUpstreamClient(options: {
-  readonly name: string
   readonly upstream: URL
   readonly loopMarker: string
   readonly transport: Transport
   /** Undefined when no credentials are configured. */
   readonly authenticator: Authenticator | undefined
 }): UpstreamClient {
-  const { name, upstream, loopMarker, transport, authenticator } = options
+  const { upstream, loopMarker, transport, authenticator } = options
   const base = `${upstream.origin}${upstream.pathname.replace(/\/$/, '')}/v2/`
 
   const urlOf = (path: string) => new URL(base + path)
   const via = (chain: string | undefined) => `${chain ? `${chain}, ` : ''}1.1 ${loopMarker}`
 
-  const follow = async (hop: HopRequest): Promise<Answer> => {
-    let { url } = hop
-    const { authorization: _, ...plain } = hop.headers
-    let headers = hop.headers
-    for (let hops = 0; ; hops++) {
-      const answer = await transport.send({ ...hop, url, headers })
-      if (!REDIRECTS.has(answer.status)) return answer
-      await answer.discard()
-      if (hops === MAX_REDIRECTS) {
-        throw new OriginRedirectError(`${answer.subject} redirected more than ${MAX_REDIRECTS} times`)
-      }
-      const target = targetOf(answer)
-      if (target.protocol !== 'https:' && !(target.protocol === 'http:' && upstream.protocol === 'http:')) {
-        throw new OriginRedirectError(
-          `${answer.subject} redirected from https to ${target.protocol}//${target.host}`,
-        )
-      }
-      // Once dropped they stay dropped, even if the way leads back.
-      if (target.origin !== url.origin) headers = plain
-      url = target
-    }
-  }
+  const follow = (hop: HopRequest): Promise<Answer> =>
+    followRedirects({ hop, send: transport.send, secrets: SECRETS })
 
   const authorized = async (
     hop: HopRequest,
@@ -126,13 +104,5 @@ export function createUpstreamClient(options: {
       const hop: HopRequest = { method, url: urlOf(`${repository}/${path}`), kind, headers, signal }
       return authorized(hop, `repository:${repository}:pull`, true, follow)
     },
-  }
-
-  function targetOf(answer: Answer): URL {
-    const location = textOf(answer.headers['location'])
-    if (location === '' || !URL.canParse(location, answer.url.href)) {
-      throw new OriginProtocolError(`${answer.subject} redirected without saying where to (${name})`)
-    }
-    return new URL(location, answer.url)
   }
 }

@@ -5,7 +5,9 @@ export class RouteUnknownError extends DarterError {
   readonly code = 'ROUTE_UNKNOWN'
 
   constructor(target: string) {
-    super(`there is nothing at ${quoted(target)}: this is an OCI registry, its API is below /v2/`)
+    super(
+      `there is nothing at ${quoted(target)}: this is an OCI registry, its API is below /v2/; URLs are read below /url/`,
+    )
   }
 }
 

@@ -4,17 +4,21 @@ import type { ParsedTarget } from './registry-path.ts'
 import type { RequestRecord } from './request-record.ts'
 import type { AddressForm } from './choose-upstream.ts'
 
-/** One client request whose upstream is known, and the way to answer it. */
-export interface Exchange {
+/** One client request, and the way to answer it. */
+export interface ClientRequest {
   readonly request: IncomingMessage
-  readonly parsed: ParsedTarget
-  readonly form: AddressForm
-  readonly caller: Caller
   readonly record: RequestRecord
   /** Aborts when the client goes away. */
   readonly signal: AbortSignal
   /** Takes the response over and writes its head. Until then a handler may throw, and the client is told why. */
   begin(status: number, headers: Readonly<Record<string, string | string[] | number>>): ServerResponse
+}
+
+/** A request to a registry whose upstream is known. */
+export interface Exchange extends ClientRequest {
+  readonly parsed: ParsedTarget
+  readonly form: AddressForm
+  readonly caller: Caller
 }
 
 /** A request header that counts once; undefined when it is missing. */

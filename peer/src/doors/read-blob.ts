@@ -1,13 +1,10 @@
-import { formatContentRange, formatUnsatisfiedRange, ociErrorBody, parseRange } from '@darter/oci'
 import type { Access } from '../access/access.ts'
 import type { Admission } from '../access/admission.ts'
-import type { BlobReads, SpanChoice } from '../download/contract.ts'
+import type { BlobReads } from '../download/contract.ts'
 import type { Catalog } from '../tags/catalog.ts'
-import { codeOf } from './error-table.ts'
-import { ClientGoneError } from './errors.ts'
-import { type Exchange, headerOf, matchesEtag } from './exchange.ts'
+import { type Exchange, matchesEtag } from './exchange.ts'
 import type { RegistryTarget } from './registry-path.ts'
-import { sendBody } from './send-body.ts'
+import { rangeOf, sendRead, spanOf } from './send-read.ts'
 
 /** What a blob is read with. */
 export interface BlobRooms {
@@ -26,7 +23,7 @@ export async function readBlob(
   target: Extract<RegistryTarget, { kind: 'blob' }>,
   { admission, access, catalog, reads }: BlobRooms,
 ): Promise<void> {
-  const { record, request, signal } = exchange
+  const { request, signal } = exchange
   const { digest } = target
   const { caller } = await admission.admit(
     exchange.caller,
@@ -54,11 +51,7 @@ export async function readBlob(
     exchange.begin(200, { ...headers, 'content-length': size }).end()
     return
   }
-  const range = rangeHeader(exchange, etag)
-  const span: SpanChoice = size => {
-    const wanted = parseRange(range, size)
-    return wanted.kind === 'range' ? { from: wanted.from, to: wanted.to } : wanted.kind
-  }
+  const range = rangeOf(exchange, [etag])
   const read = await reads.open({
     upstream,
     repository,
@@ -66,46 +59,8 @@ export async function readBlob(
     via,
     digest,
     size: hint,
-    span,
+    span: spanOf(range),
     signal,
   })
-  if ('unsatisfiable' in read) {
-    const message = `the range lies outside of the blob's ${read.size} bytes`
-    const body = JSON.stringify(ociErrorBody('RANGE_INVALID', message))
-    const response = exchange.begin(416, {
-      'docker-content-digest': digest,
-      'accept-ranges': 'bytes',
-      'content-range': formatUnsatisfiedRange(read.size),
-      'content-type': 'application/json; charset=utf-8',
-      'content-length': Buffer.byteLength(body),
-    })
-    response.end(body)
-    return
-  }
-  record.sources = read.sources
-  const partial = parseRange(range, read.size).kind === 'range'
-  const response = exchange.begin(partial ? 206 : 200, {
-    ...headers,
-    'content-length': read.to - read.from,
-    ...(partial && { 'content-range': formatContentRange(read.from, read.to, read.size) }),
-  })
-  try {
-    await sendBody(response, read.body, read.to - read.from, length => {
-      record.bytes += length
-    })
-  } catch (error) {
-    if (!(error instanceof ClientGoneError) && !signal.aborted) {
-      record.outcome = `cut:${codeOf(error)}`
-      record.error = error
-    }
-    response.destroy()
-  }
-}
-
-/** The `Range` header, unless `If-Range` says that it was meant for another representation (RFC 9110 13.1.5). */
-function rangeHeader({ request, record }: Exchange, etag: string): string | undefined {
-  const range = headerOf(request, 'range')
-  record.range = range?.slice(0, 64)
-  const condition = headerOf(request, 'if-range')
-  return condition === undefined || condition === etag ? range : undefined
+  await sendRead(exchange, read, range, headers)
 }

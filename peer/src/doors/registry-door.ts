@@ -9,13 +9,16 @@ import { createApiRoot } from './api-root.ts'
 import { chooseUpstream } from './choose-upstream.ts'
 import { answerTo, codeOf, type Subject } from './error-table.ts'
 import { ClientGoneError, LoopDetectedError, RouteUnknownError } from './errors.ts'
-import { type Exchange, headerOf } from './exchange.ts'
+import { type ClientRequest, type Exchange, headerOf } from './exchange.ts'
 import { answerClientError } from './client-error.ts'
 import { checkMethod, passOn } from './pass-on.ts'
 import { type BlobRooms, readBlob } from './read-blob.ts'
 import { type ManifestRooms, readManifest } from './read-manifest.ts'
+import { readUrl, type UrlRooms } from './read-url.ts'
 import { MAX_TARGET_LENGTH, parseRegistryPath } from './registry-path.ts'
 import { type DoorMetrics, openRecord, type RequestRecord } from './request-record.ts'
+import { createTransfers, isTransferTarget } from './transfers.ts'
+import { isUrlTarget } from './url-path.ts'
 
 /** Where a door listens. */
 export interface DoorAddress {
@@ -23,7 +26,7 @@ export interface DoorAddress {
   readonly port: number
 }
 
-/** The registry endpoint that container tools talk to. */
+/** The endpoint that container tools talk to as to a registry, and that others read URLs from. */
 export interface RegistryDoor {
   /**
    * Opens a port; may be called several times. `upstream`: what a request on this port means when it does not say.
@@ -35,7 +38,7 @@ export interface RegistryDoor {
 }
 
 /** What the registry door is made of. */
-export interface RegistryDoorOptions extends ManifestRooms, BlobRooms {
+export interface RegistryDoorOptions extends ManifestRooms, BlobRooms, UrlRooms {
   readonly upstreams: Upstreams
   readonly health: UpstreamHealth
   readonly callerKey: CallerKey
@@ -60,6 +63,7 @@ const API_VERSION = { 'docker-distribution-api-version': 'registry/2.0' }
 export function createRegistryDoor(options: RegistryDoorOptions): RegistryDoor {
   const { upstreams, clock, log, metrics, loopMarker, idleTimeoutMs = 300_000 } = options
   const root = createApiRoot(options)
+  const transfers = createTransfers()
   const apps: FastifyInstance[] = []
   let closing = false
 
@@ -71,6 +75,42 @@ export function createRegistryDoor(options: RegistryDoorOptions): RegistryDoor {
     onBodyWanted: (request: IncomingMessage) => void,
   ): Promise<void> => {
     const raw = request.raw
+    const target = raw.url ?? ''
+    const gone = new AbortController()
+    reply.raw.once('close', () => {
+      if (!reply.raw.writableFinished) gone.abort(new ClientGoneError())
+    })
+    const isOther = isUrlTarget(target) || isTransferTarget(target)
+    const begin: ClientRequest['begin'] = (status, headers) => {
+      record.started()
+      reply.hijack()
+      const version = isOther ? {} : API_VERSION
+      const connection = closing ? { connection: 'close' } : {}
+      return reply.raw.writeHead(status, { ...version, ...headers, ...connection })
+    }
+    const client: ClientRequest = { request: raw, record, signal: gone.signal, begin }
+    if (isTransferTarget(target)) {
+      record.route = 'transfer'
+      transfers.answer(client, target)
+    } else if (isUrlTarget(target)) {
+      refuseLoop(raw, 'url')
+      transfers.note(client)
+      await readUrl(client, target, options)
+    } else {
+      await answerRegistry(client, port, onBodyWanted)
+    }
+  }
+
+  const refuseLoop = (raw: IncomingMessage, upstream: string): void => {
+    if (hasBeenHere(headerOf(raw, 'via'), loopMarker)) throw new LoopDetectedError(upstream)
+  }
+
+  const answerRegistry = async (
+    client: ClientRequest,
+    port: Upstream | undefined,
+    onBodyWanted: (request: IncomingMessage) => void,
+  ): Promise<void> => {
+    const { request: raw, record } = client
     const parsed = parseRegistryPath(raw.url ?? '')
     const { target } = parsed
     record.route = target.kind
@@ -87,25 +127,14 @@ export function createRegistryDoor(options: RegistryDoorOptions): RegistryDoor {
     } else if (repository === undefined) {
       throw new NameInvalidError(target.name)
     }
-    const via = headerOf(raw, 'via')
-    if (hasBeenHere(via, loopMarker)) throw new LoopDetectedError(upstream.name)
+    refuseLoop(raw, upstream.name)
     const caller: Caller = {
       upstream,
       repository: repository ?? '',
       authorization: headerOf(raw, 'authorization'),
-      via,
+      via: headerOf(raw, 'via'),
     }
-    const gone = new AbortController()
-    reply.raw.once('close', () => {
-      if (!reply.raw.writableFinished) gone.abort(new ClientGoneError())
-    })
-    const begin: Exchange['begin'] = (status, headers) => {
-      record.started()
-      reply.hijack()
-      const connection = closing ? { connection: 'close' } : {}
-      return reply.raw.writeHead(status, { ...API_VERSION, ...headers, ...connection })
-    }
-    const exchange: Exchange = { request: raw, parsed, form, caller, record, signal: gone.signal, begin }
+    const exchange: Exchange = { ...client, parsed, form, caller }
     const isRead = record.method === 'GET' || record.method === 'HEAD'
     if (target.kind === 'root') await root(exchange)
     else if (target.kind === 'manifest' && isRead) await readManifest(exchange, target, options)

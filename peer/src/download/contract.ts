@@ -10,6 +10,11 @@ export interface BlobSource {
   readonly authorization?: Authorization
   /** The `Via` chain of the caller's request. */
   readonly via?: string | undefined
+  /**
+   * The digest of the bytes where the blob goes by another name than that; one for all who use the name. Left out: the
+   * name is the digest.
+   */
+  readonly content?: Digest | undefined
 }
 
 /** A part of a blob in bytes: from `from` up to and not including `to`. Never empty but for the empty blob. */

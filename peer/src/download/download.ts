@@ -45,6 +45,7 @@ export class Download implements LinkedDownload {
   readonly ended: Promise<void>
   readonly #context: DownloadContext
   readonly #log: Logger
+  readonly #content: Digest
   readonly #session: DownloadSession
   readonly #hasher: PrefixHasher
   readonly #trusted: Bitfield
@@ -69,6 +70,8 @@ export class Download implements LinkedDownload {
   constructor(options: {
     readonly stored: StoredBlob
     readonly kind: ContentKind
+    /** The digest that the bytes should have. */
+    readonly content: Digest
     readonly context: DownloadContext
     /** The blob was complete before: the chunks that are held match the list that its digest settled. */
     readonly trustHeld: boolean
@@ -83,7 +86,8 @@ export class Download implements LinkedDownload {
     this.kind = options.kind
     this.#context = context
     this.#log = context.log.child({ blob: stored.digest })
-    this.#hasher = new PrefixHasher(stored)
+    this.#content = options.content
+    this.#hasher = new PrefixHasher(stored, options.content)
     this.#trusted = new Bitfield(stored.layout.count)
     if (options.trustHeld) for (const chunk of stored.held.indices()) this.#trusted.set(chunk)
     this.#lingerMs = options.lingerMs
@@ -116,9 +120,9 @@ export class Download implements LinkedDownload {
       log: this.#log,
       onLinked: id => this.#session.neighbourUp(id),
     })
-    if (stored.layout.count === 1 && digestAlgorithm(this.digest) === 'sha256') {
+    if (stored.layout.count === 1 && digestAlgorithm(this.#content) === 'sha256') {
       // The only chunk's sha256 is the blob's digest: nobody needs to vouch for it.
-      this.#session.verifiedList([Buffer.from(digestHex(this.digest), 'hex')], index =>
+      this.#session.verifiedList([Buffer.from(digestHex(this.#content), 'hex')], index =>
         stored.chunkHash(index),
       )
     }
@@ -371,7 +375,7 @@ export class Download implements LinkedDownload {
     if (liar !== undefined) this.#session.distrust(liar, this.#now())
     const expected = this.#session.verifiedHashes?.[index]
     if (expected !== undefined && !Buffer.from(hash).equals(expected)) {
-      if (this.stored.layout.count === 1) throw new OriginCorruptError(this.digest)
+      if (this.stored.layout.count === 1) throw new OriginCorruptError(this.#content)
       this.#log.warn(
         { chunk: index },
         'the origin contradicts the verified chunk list, which is believed no more',
@@ -465,7 +469,7 @@ export class Download implements LinkedDownload {
     if (this.#state.kind !== 'running' || !this.#session.complete) return
     const { layout } = this.stored
     const only = layout.count === 1 ? this.stored.chunkHash(0) : undefined
-    if (only !== undefined && hashIsDigest(only, this.digest)) {
+    if (only !== undefined && hashIsDigest(only, this.#content)) {
       this.#succeed()
     } else if (!this.#hasher.done) {
       this.#hashOn()
@@ -518,7 +522,7 @@ export class Download implements LinkedDownload {
       if (!all && hash !== undefined) this.#provenance.suspect(chunk, hash)
       this.#track(this.stored.dropChunk(chunk))
     }
-    if (all) this.#fail(new OriginCorruptError(this.digest))
+    if (all) this.#fail(new OriginCorruptError(this.#content))
     else this.#session.onlyFromOrigin(suspects, this.#now())
     this.#readers.wake()
     this.#perform()

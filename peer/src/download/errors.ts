@@ -25,7 +25,7 @@ export class OriginCorruptError extends DarterError {
   readonly code = 'ORIGIN_CORRUPT'
 
   constructor(digest: Digest) {
-    super(`what the origin serves as ${digest} has another digest; the image has to be pushed again`)
+    super(`what the origin serves as ${digest} has another digest`)
   }
 }
 

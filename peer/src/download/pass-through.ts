@@ -26,8 +26,9 @@ export async function* passThrough(options: {
   readonly onBytes: (bytes: number) => void
 }): AsyncGenerator<Uint8Array> {
   const { digest, size, span, signal } = options
+  const content = options.source.content ?? digest
   const whole = span.to === size && (span.from === 0 || options.prefix !== undefined)
-  const hash = options.prefix ?? createHash(digestAlgorithm(digest))
+  const hash = options.prefix ?? createHash(digestAlgorithm(content))
   let position = span.from
   let failures = 0
   let heldBack: Uint8Array | undefined
@@ -54,7 +55,7 @@ export async function* passThrough(options: {
     }
   }
   if (!whole) return
-  if (hash.digest('hex') !== digestHex(digest)) throw new OriginCorruptError(digest)
+  if (hash.digest('hex') !== digestHex(content)) throw new OriginCorruptError(content)
   if (heldBack !== undefined) yield heldBack
 }
 

@@ -11,6 +11,7 @@ const PIECE_BYTES = 1024 * 1024
  */
 export class PrefixHasher {
   readonly #stored: StoredBlob
+  readonly #content: Digest
   #hash: Hash
   #next = 0
   #offset = 0
@@ -18,9 +19,11 @@ export class PrefixHasher {
   #running: Promise<void> | undefined
   #generation = 0
 
-  constructor(stored: StoredBlob) {
+  /** @param content - the digest that the bytes should have. */
+  constructor(stored: StoredBlob, content: Digest) {
     this.#stored = stored
-    this.#hash = createHash(digestAlgorithm(stored.digest))
+    this.#content = content
+    this.#hash = createHash(digestAlgorithm(content))
   }
 
   /** Chunks hashed so far. */
@@ -36,7 +39,7 @@ export class PrefixHasher {
   /** Starts again at the first byte, as when a chunk proved wrong. */
   restart(): void {
     this.#generation++
-    this.#hash = createHash(digestAlgorithm(this.#stored.digest))
+    this.#hash = createHash(digestAlgorithm(this.#content))
     this.#next = 0
     this.#offset = 0
   }
@@ -62,7 +65,7 @@ export class PrefixHasher {
 
   /** Whether the finished hash is the blob's digest. Ends the hasher. */
   matches(): boolean {
-    return this.#hash.digest('hex') === digestHex(this.#stored.digest)
+    return this.#hash.digest('hex') === digestHex(this.#content)
   }
 
   async #run(): Promise<void> {
@@ -88,19 +91,21 @@ export class PrefixHasher {
 
 /**
  * The hash of the first `length` bytes of a blob, which the store still has to hold.
+ * @param content the digest that the whole of it has, which says how it is hashed.
  * @param sent the hashes that chunks of it had when they were passed on.
  * @throws {ChunkMissingError} when it does not; {@link WrongBytesSentError} when it holds others than were passed on.
  */
 export async function hashPrefix(
   store: ChunkStore,
   digest: Digest,
+  content: Digest,
   length: number,
   sent: ReadonlyMap<number, Uint8Array>,
 ): Promise<Hash> {
   const stored = await store.find(digest)
   if (stored === undefined) throw new ChunkMissingError(digest, 0)
   try {
-    const hash = createHash(digestAlgorithm(digest))
+    const hash = createHash(digestAlgorithm(content))
     const buffer = Buffer.allocUnsafe(Math.min(PIECE_BYTES, stored.layout.chunkBytes))
     for (let position = 0; position < length; ) {
       const chunk = stored.layout.at(position)

@@ -60,11 +60,17 @@ export function createReads(options: {
     buffers: createChunkBuffers(),
   }
 
-  const startDownload = (stored: StoredBlob, kind: ContentKind, trustHeld: boolean): Download => {
+  const startDownload = (
+    stored: StoredBlob,
+    kind: ContentKind,
+    content: Digest,
+    trustHeld: boolean,
+  ): Download => {
     const { digest } = stored
     const download = new Download({
       stored,
       kind,
+      content,
       context,
       trustHeld,
       lingerMs: LINGER_MS,
@@ -87,6 +93,7 @@ export function createReads(options: {
     digest: Digest,
     size: number,
     kind: ContentKind,
+    content: Digest,
     trustHeld = false,
   ): Promise<Download | StoredBlob> => {
     for (;;) {
@@ -108,7 +115,7 @@ export function createReads(options: {
         stored.release()
         continue
       }
-      return startDownload(stored, kind, trustHeld)
+      return startDownload(stored, kind, content, trustHeld)
     }
   }
 
@@ -160,7 +167,7 @@ export function createReads(options: {
     if (size === 0 && isEmptyDigest(digest)) return emptyRead()
     let found: Download | StoredBlob
     try {
-      found = await begin(digest, size, kind)
+      found = await begin(digest, size, kind, request.content ?? digest)
     } catch (error) {
       if (error instanceof StoreIoError) {
         log.error({ err: error, blob: digest }, 'the store cannot be used: served straight from the origin')

@@ -46,6 +46,7 @@ export function createSpanReader(options: {
     digest: Digest,
     size: number,
     kind: ContentKind,
+    content: Digest,
     trustHeld: boolean,
   ) => Promise<Download | StoredBlob>
 }): SpanReader {
@@ -116,7 +117,7 @@ export function createSpanReader(options: {
     counts: { -readonly [K in keyof ByteSources]: number },
   ): AsyncGenerator<Uint8Array> {
     const { layout } = start.stored
-    const { digest, signal } = request
+    const { digest, content = digest, signal } = request
     const buffer = Buffer.allocUnsafe(Math.min(PIECE_BYTES, layout.chunkBytes))
     let attached: Attached | undefined = start
     let position = span.from
@@ -129,7 +130,8 @@ export function createSpanReader(options: {
         signal.throwIfAborted()
         if (attached === undefined) {
           // Who reads the whole blob has its digest checked, whichever way the rest comes.
-          const prefix = whole && position > 0 ? await hashPrefix(store, digest, position, sent) : undefined
+          const prefix =
+            whole && position > 0 ? await hashPrefix(store, digest, content, position, sent) : undefined
           const rest = direct(request, kind, layout.size, { from: position, to: span.to }, prefix)
           for await (const piece of rest.body) {
             counts.fromOrigin += piece.length
@@ -164,7 +166,7 @@ export function createSpanReader(options: {
           // Only this download will tell if what was passed on is wrong.
           if (!settled) continue
           current.end()
-          const again = await attach(await begin(digest, layout.size, kind, settled), request, {
+          const again = await attach(await begin(digest, layout.size, kind, content, settled), request, {
             from: position,
             to: span.to,
           })

@@ -8,6 +8,8 @@ import { createDoorMetrics, createRegistryDoor } from '../../src/doors/index.ts'
 import type { BlobReads, Facts, Finding } from '../../src/download/contract.ts'
 import { createManifests, createTags, openCatalog } from '../../src/tags/index.ts'
 import { createUpstreamHealth } from '../../src/upstream-health.ts'
+import { createSites } from '../../src/urls/sites.ts'
+import { createUrls } from '../../src/urls/urls.ts'
 import { createUpstreams, type Upstream } from '../../src/upstreams.ts'
 
 /** Facts of a peer without a scheduler. */
@@ -189,6 +191,8 @@ export async function startDoor(options: {
   })
   const manifests = createManifests({ reads, catalog, facts, clock, log, accessTtlMs })
   const metrics = createMetrics({ prefix: 'darter_' })
+  const sites = createSites({ allow: [], ca: undefined, configured: [], site: { loopMarker }, log })
+  const urls = createUrls({ sites, facts, clock, ignoredQuery: [], accessTtlMs })
   const door = createRegistryDoor({
     upstreams,
     admission: createAdmission({ clock, ttlMs: 60_000 }),
@@ -202,6 +206,7 @@ export async function startDoor(options: {
     clock,
     log,
     loopMarker,
+    urls,
     metrics: createDoorMetrics(metrics),
     ...(options.idleTimeoutMs !== undefined && { idleTimeoutMs: options.idleTimeoutMs }),
   })
@@ -228,6 +233,7 @@ export async function startDoor(options: {
     stop: async () => {
       await door.close(AbortSignal.timeout(1000))
       await catalog.close()
+      await urls.close()
       for (const origin of origins) await origin.close()
     },
   }

@@ -51,6 +51,11 @@ export async function peerConfig(resolved: Resolved): Promise<PeerConfig> {
     admin: { host: settings['admin.host'], port: settings['admin.port'] },
     upstreams: read.flatMap(outcome => (outcome.status === 'fulfilled' ? [outcome.value] : [])),
     defaultUpstream: defaultUpstream(resolved, merged),
+    urls: {
+      allow: settings['url.allow'],
+      caFile: settings['url.ca'],
+      ignoredQuery: settings['url.ignore-query'],
+    },
     dockerConfigFile: settings['docker-config'],
     swarm: {
       host: settings['swarm.host'],

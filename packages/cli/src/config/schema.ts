@@ -12,6 +12,7 @@ import {
   percentage,
   port,
   positiveDuration,
+  queryParameter,
   rate,
   rateLimit,
   schedulerAddress,
@@ -19,6 +20,7 @@ import {
   toggle,
   upstreamName,
   upstreamPort,
+  urlPattern,
   type ValueType,
 } from './types.ts'
 import { upstream } from './upstreams.ts'
@@ -80,6 +82,17 @@ const PEER = ['peer'] as const
 const SCHEDULER = ['scheduler'] as const
 const BOTH = ['peer', 'scheduler'] as const
 const LOOPBACK = '127.0.0.1'
+/** Query parameters that say who may read and until when, not what: those of signed URLs at the usual places. */
+const SIGNING_PARAMETERS = [
+  'X-Amz-*',
+  'X-Goog-*',
+  'AWSAccessKeyId',
+  'GoogleAccessId',
+  'Signature',
+  'Expires',
+  'Policy',
+  'Key-Pair-Id',
+]
 
 const general = { group: 'General', programs: BOTH }
 const door = { group: 'Registry door and admin', programs: PEER }
@@ -154,6 +167,22 @@ export const OPTIONS = {
   }),
   'docker-config': optional(path, {
     description: 'A docker config.json with credentials for upstreams that have none of their own.',
+    ...upstreams,
+  }),
+
+  'url.allow': option(list(urlPattern), [], {
+    description:
+      'A host that URLs may be read from, besides those of the upstreams. A host that is named may lie anywhere; *.DOMAIN reaches public and private networks, * public ones alone.',
+    ...upstreams,
+  }),
+  'url.ca': optional(path, {
+    description:
+      'PEM file with the certificate authorities to trust for the hosts of url.allow instead of the system’s.',
+    ...upstreams,
+  }),
+  'url.ignore-query': option(list(queryParameter), SIGNING_PARAMETERS, {
+    description:
+      'A query parameter that does not count for what the content of a URL is, such as a signature; a * at the end stands for anything.',
     ...upstreams,
   }),
 

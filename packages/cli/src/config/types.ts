@@ -1,5 +1,6 @@
 import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
+import { formatUrlPattern, parseUrlPattern, URL_PATTERN_FORM } from '@darter/oci'
 import {
   BYTES_FORM,
   DURATION_FORM,
@@ -237,6 +238,21 @@ export const upstreamPort = textType({
   },
   show: ({ port, upstream }) => `${port}=${upstream}`,
 })
+
+/** Which hosts URLs may be read from. */
+export const urlPattern = textType({
+  allowed: `a host that URLs may be read from: ${URL_PATTERN_FORM}`,
+  placeholder: 'HOST',
+  read: parseUrlPattern,
+  show: formatUrlPattern,
+})
+
+/** The name of a query parameter, with `*` at the end for all that begin so. */
+export const queryParameter = matching(
+  /^[\w.~-]{1,64}\*?$/,
+  'the name of a query parameter, such as X-Amz-*',
+  'NAME',
+)
 
 const MAX_LIST = 256
 

@@ -1,0 +1,32 @@
+import { DarterError, type Digest, quoted } from '@darter/oci'
+
+/** What should be a URL is none that can be read. */
+export class UrlInvalidError extends DarterError {
+  readonly code = 'URL_INVALID'
+
+  /** @param reason - what is wrong with it, as the end of a sentence that starts with the URL. */
+  constructor(url: string, reason: string) {
+    super(`the URL ${quoted(url)} ${reason}`)
+  }
+}
+
+/** A URL that the configuration does not allow. */
+export class UrlNotAllowedError extends DarterError {
+  readonly code = 'URL_NOT_ALLOWED'
+
+  /** @param place - scheme and host, without anything that could be secret. */
+  constructor(place: string, advice: string) {
+    super(
+      `${quoted(place)} is not among the hosts that this peer may read URLs from; allow it with ${advice}`,
+    )
+  }
+}
+
+/** The caller wants other bytes than those that the origin says the URL has. */
+export class UrlDigestError extends DarterError {
+  readonly code = 'URL_DIGEST'
+
+  constructor(place: string, wanted: Digest, told: Digest) {
+    super(`the content at ${quoted(place)} has the digest ${told}, says its origin, not ${wanted}`)
+  }
+}

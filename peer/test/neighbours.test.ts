@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto'
 import { describe, it } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Exchange, Link } from '@darter/exchange'
+import { MAX_MANIFEST_BYTES } from '@darter/oci'
 import { createLogger, createMetrics, seededRandom, systemClock } from '@darter/runtime'
 import { type ChunkStore, createMemoryStore, type StoredBlob, StoreIoError } from '@darter/store'
 import { Bitfield, chunkLayout, MIN_CHUNK_BYTES } from '@darter/swarm'
@@ -133,6 +134,35 @@ function requestOf(signal: AbortSignal): OpenBlobRequest {
   const { origin } = scriptedOrigin(BLOB, [])
   const upstream = { name: 'scripted', hosts: [], origin, isPublic: true, hasCredentials: false }
   return { upstream, repository: 'a/b', digest, size: BLOB.length, signal }
+}
+
+/** A blob that is too large to be a manifest. */
+function largeBlob() {
+  const bytes = Uint8Array.from({ length: MAX_MANIFEST_BYTES + 1 }, (_, i) => (i * 31) >>> 7)
+  const layout = chunkLayout(bytes.length)
+  const { digest } = scriptedOrigin(bytes, [])
+  const chunks = Array.from({ length: layout.count }, (_, i) =>
+    bytes.subarray(layout.offset(i), layout.offset(i) + layout.length(i)),
+  )
+  return {
+    bytes,
+    digest,
+    layout,
+    chunks,
+    /** What a neighbour that holds all of it says. */
+    interest: (hashes: readonly Uint8Array[]): LinkMessage => ({
+      type: 'interest',
+      blob: digest,
+      size: bytes.length,
+      held: Bitfield.full(layout.count).toBytes(),
+      hashes: Buffer.concat(hashes),
+    }),
+    request: (): OpenBlobRequest => {
+      const { origin } = scriptedOrigin(bytes, [])
+      const upstream = { name: 'scripted', hosts: [], origin, isPublic: true, hasCredentials: false }
+      return { upstream, repository: 'a/b', digest, size: bytes.length, signal: AbortSignal.timeout(20_000) }
+    },
+  }
 }
 
 async function bytesOf(read: Awaited<ReturnType<BlobReads['open']>>): Promise<Buffer> {
@@ -306,6 +336,97 @@ describe('a peer among its neighbours', () => {
     } finally {
       await reads.stop(AbortSignal.timeout(1000))
       await memory.close()
+    }
+  })
+
+  it('leaves the digest of a large blob whose chunks match the verified list to the scrub, which may refute the list', async () => {
+    const { bytes, digest, layout, chunks, interest, request } = largeBlob()
+    const wrong = chunks.map(chunk => Uint8Array.from(chunk))
+    wrong[1]![5]! ^= 1
+    const lie = wrong.map(sha256)
+    const store = createMemoryStore({ quotaBytes: 1e9, clock: systemClock })
+    const { exchange, say, connect, told } = scriptedExchange()
+    const reads = readsOver(store, exchange)
+    await reads.start()
+    const link = scriptedLink(async chunk => wrong[chunk]!)
+    connect(link)
+    const vouched = () => told.filter(message => message.type === 'vouch')
+    const listSaid = async () => {
+      while (reads.active === 0) await new Promise(setImmediate)
+      say({ type: 'neighbours', blob: digest, peers: [] })
+      say({ type: 'verified', blob: digest, hashes: Buffer.concat(lie) })
+    }
+    try {
+      const first = reads.open(request())
+      await listSaid()
+      link.say(interest(lie))
+      assert.ok((await bytesOf(await first)).equals(Buffer.concat(wrong)), 'what the list says is believed')
+      while (store.info(digest)?.complete !== true) await new Promise(setImmediate)
+      const { signal } = new AbortController()
+      const report = await store.scrub({ bytesPerSecond: 1e9, signal })
+      assert.equal(report.dropped, layout.count)
+      assert.deepEqual(vouched(), [])
+      const again = reads.open(request())
+      await listSaid()
+      say({ type: 'lease', blob: digest, lease: 1, from: 0, to: layout.count })
+      assert.ok((await bytesOf(await again)).equals(bytes), 'the list is not believed again')
+      assert.equal(vouched().length, 1, 'and what is right is told')
+    } finally {
+      await reads.stop(AbortSignal.timeout(1000))
+      await store.close()
+    }
+  })
+
+  it('does not leave to a scrub what may be a manifest', async () => {
+    const store = createMemoryStore({ quotaBytes: 1e9, clock: systemClock })
+    const { exchange, say, connect } = scriptedExchange()
+    const reads = readsOver(store, exchange)
+    await reads.start()
+    const wrong = Uint8Array.from(chunkOf(1))
+    wrong[5]! ^= 1
+    const lie = HASHES.with(1, sha256(wrong))
+    const link = scriptedLink(async chunk => (chunk === 1 ? wrong : chunkOf(chunk)))
+    connect(link)
+    try {
+      const opening = reads.open(requestOf(AbortSignal.timeout(20_000)))
+      while (reads.active === 0) await new Promise(setImmediate)
+      say({ type: 'neighbours', blob: digest, peers: [] })
+      say({ type: 'verified', blob: digest, hashes: Buffer.concat(lie) })
+      link.say(interestOf([0, 1, 2], lie))
+      await assert.rejects(async () => bytesOf(await opening), { code: 'WRONG_BYTES_SENT' })
+    } finally {
+      await reads.stop(AbortSignal.timeout(1000))
+      await store.close()
+    }
+  })
+
+  it('hashes on when the list that all chunks matched is believed no more', async () => {
+    const { bytes, digest, chunks, interest, request } = largeBlob()
+    const hashes = chunks.map(sha256)
+    const store = createMemoryStore({ quotaBytes: 1e9, clock: systemClock })
+    const { exchange, say, connect, told } = scriptedExchange()
+    const reads = readsOver(store, exchange)
+    await reads.start()
+    const last = Promise.withResolvers<void>()
+    const link = scriptedLink(async chunk => {
+      if (chunk === 2) await last.promise
+      return chunks[chunk]!
+    })
+    connect(link)
+    try {
+      const opening = reads.open(request())
+      while (reads.active === 0) await new Promise(setImmediate)
+      say({ type: 'neighbours', blob: digest, peers: [] })
+      say({ type: 'verified', blob: digest, hashes: Buffer.concat(hashes) })
+      link.say(interest(hashes))
+      while ((store.info(digest)?.heldChunks ?? 0) < chunks.length - 1) await new Promise(setImmediate)
+      say({ type: 'verified', blob: digest, hashes: new Uint8Array(0) })
+      last.resolve()
+      assert.ok((await bytesOf(await opening)).equals(bytes))
+      assert.equal(told.filter(message => message.type === 'vouch').length, 1)
+    } finally {
+      await reads.stop(AbortSignal.timeout(1000))
+      await store.close()
     }
   })
 

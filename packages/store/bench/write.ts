@@ -68,7 +68,7 @@ try {
       for (const digest of digests) {
         const blob = await store.open(digest, blobMiB * MIB)
         await each(perBlob, index => blob.writeChunk(index, bytes, hash))
-        if (blob.held.count === blob.held.length) await blob.markComplete()
+        if (blob.held.count === blob.held.length) await blob.markComplete('digest')
         blob.release()
       }
     })

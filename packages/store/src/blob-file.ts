@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { createHash, type Hash } from 'node:crypto'
 import { constants } from 'node:fs'
 import { type FileHandle, mkdir, open, readdir, unlink } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
@@ -123,6 +123,25 @@ export class BlobFile {
       return hash.digest()
     } catch (error) {
       if (systemCode(error) === 'EIO') return undefined
+      throw error
+    } finally {
+      this.#pieces.give(piece)
+    }
+  }
+
+  /** Hashes `length` bytes on; false when the file ends before them or the disk can't read them. */
+  async feed(hash: Hash, position: number, length: number): Promise<boolean> {
+    const piece = this.#pieces.take()
+    try {
+      for (let at = 0; at < length; ) {
+        const into = piece.subarray(0, Math.min(PIECE_BYTES, length - at))
+        if ((await this.read(position + at, into)) < into.length) return false
+        hash.update(into)
+        at += into.length
+      }
+      return true
+    } catch (error) {
+      if (systemCode(error) === 'EIO') return false
       throw error
     } finally {
       this.#pieces.give(piece)

@@ -1,5 +1,6 @@
+import { createHash } from 'node:crypto'
 import { setImmediate as nextTurn } from 'node:timers/promises'
-import type { Digest } from '@darter/oci'
+import { type Digest, digestAlgorithm, digestHex } from '@darter/oci'
 import type { Clock, Logger } from '@darter/runtime'
 import { BlobFile, blobPath, deleteBlobFile, PiecePool } from './blob-file.ts'
 import { type Capacity, chooseOldest, chooseVictims } from './capacity.ts'
@@ -24,6 +25,7 @@ export class BlobKeeper {
   /** All blobs, least recently used first. */
   readonly records = new Map<Digest, BlobRecord>()
   readonly dropped: Listeners<[digest: Digest, chunk: number]>
+  readonly refuted: Listeners<[digest: Digest]>
   readonly removed: Listeners<[digest: Digest]>
   /** What may be evicted, least recently used first. */
   #idle = new Map<Digest, BlobRecord>()
@@ -49,6 +51,7 @@ export class BlobKeeper {
     this.index = parts.index
     const onError = (error: unknown): void => this.log.error({ err: error }, 'a store listener failed')
     this.dropped = new Listeners(onError)
+    this.refuted = new Listeners(onError)
     this.removed = new Listeners(onError)
   }
 
@@ -240,17 +243,21 @@ export class BlobKeeper {
 
   /** Forgets a chunk of a loaded blob and tells the listeners; nothing when it is not held. */
   drop(record: BlobRecord, index: number): void {
-    if (record.gone || record.loaded?.held.clear(index) !== true) return
+    // What is in doubt anyway may come back after a power cut, to be checked; this would be believed.
+    if (this.#forget(record, index) && record.synced) this.index.flush(true)
+  }
+
+  #forget(record: BlobRecord, index: number): boolean {
+    if (record.gone || record.loaded?.held.clear(index) !== true) return false
     record.verified.clear(index)
     record.heldChunks--
     record.heldBytes -= record.layout.length(index)
     record.drops++
-    record.complete = false
+    record.proof = undefined
     this.#used -= record.layout.length(index)
     this.index.dropChunk(record, index)
-    // What is in doubt anyway may come back after a power cut, to be checked; this would be believed.
-    if (record.synced) this.index.flush(true)
     if (!record.doubtful) this.dropped.emit(record.digest, index)
+    return true
   }
 
   /**
@@ -276,6 +283,35 @@ export class BlobKeeper {
       this.log.warn({ digest, chunk: index }, 'a stored chunk did not match its hash and was dropped')
       throw new ChunkCorruptError(digest, index)
     }
+  }
+
+  /**
+   * Computes the digest of a blob that is complete by a chunk list. One that is wrong costs it all of its chunks.
+   * @param pace awaited after each chunk with its length in bytes; may reject.
+   * @returns how many were dropped.
+   */
+  async settle(record: BlobRecord, pace: (bytes: number) => Promise<void>): Promise<number> {
+    const { layout, digest, drops } = record
+    const isSame = () => record.proof === 'list' && record.drops === drops && !record.gone
+    const hash = createHash(digestAlgorithm(digest))
+    const file = await this.file(record)
+    for (let index = 0; index < layout.count; index++) {
+      if (!isSame()) return 0
+      // What the disk can't read is for the check of that chunk to find.
+      if (!(await file.feed(hash, layout.offset(index), layout.length(index)))) return 0
+      await pace(layout.length(index))
+    }
+    if (!isSame()) return 0
+    if (hash.digest('hex') === digestHex(digest)) {
+      record.proof = 'digest'
+      this.index.changeBlob(record)
+      return 0
+    }
+    this.log.error({ digest }, 'a blob that matches its chunk list has the wrong digest and was dropped')
+    this.refuted.emit(digest)
+    for (let index = 0; index < layout.count; index++) this.#forget(record, index)
+    this.index.flush(true)
+    return layout.count
   }
 
   /**
@@ -372,7 +408,7 @@ export class BlobKeeper {
     this.#used += bytes - record.heldBytes
     record.heldBytes = bytes
     record.heldChunks = loaded.held.count
-    if (loaded.held.count < record.layout.count) record.complete = false
+    if (loaded.held.count < record.layout.count) record.proof = undefined
     record.loaded = loaded
     return loaded
   }

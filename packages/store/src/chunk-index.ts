@@ -5,6 +5,7 @@ import { type Digest, isDigest } from '@darter/oci'
 import type { Logger } from '@darter/runtime'
 import { MAX_BLOB_BYTES } from '@darter/swarm'
 import { systemCode } from './blob-file.ts'
+import type { BlobProof } from './contract.ts'
 import { StoreIoError, StoreVersionError } from './errors.ts'
 import { HASH_BYTES } from './hash-table.ts'
 import { createPrivateFile, isCorrupt, isFull } from './sqlite.ts'
@@ -17,7 +18,8 @@ export interface IndexedBlob {
   readonly size: number
   readonly heldChunks: number
   readonly heldBytes: number
-  readonly complete: boolean
+  /** Why the blob counts as complete; undefined when it does not. */
+  readonly proof: BlobProof | undefined
   /** Everything held is surely on the disk. What is held of another blob is in doubt after an unclean stop. */
   readonly synced: boolean
   /** Milliseconds since the Unix epoch. */
@@ -39,6 +41,10 @@ const BATCH_CHUNKS = 64
 const RETRY_MS = 2000
 /** How many chunks are read at once, so that a huge blob doesn't hold up the event loop. */
 const PAGE_CHUNKS = 2048
+
+/** What the column `complete` holds. Earlier versions take a `list` for a blob that they have to settle themselves. */
+const PROOFS = { digest: 1, list: 2 } as const
+const INCOMPLETE = 0
 
 const FORMAT = 1
 const SCHEMA = `
@@ -211,7 +217,7 @@ export class ChunkIndex {
         run.deleteBlob.run(id)
       }
       for (const blob of this.#changed.values()) {
-        if (blob.heldChunks === 0 && !blob.complete) run.deleteBlob.run(blob.id)
+        if (blob.heldChunks === 0 && blob.proof === undefined) run.deleteBlob.run(blob.id)
         else run.putBlob.run(...writeBlob(blob))
       }
       for (const [id, chunks] of this.#chunks) {
@@ -329,7 +335,7 @@ function writeBlob(blob: IndexedBlob): (number | string)[] {
     blob.size,
     blob.heldChunks,
     blob.heldBytes,
-    Number(blob.complete),
+    blob.proof === undefined ? INCOMPLETE : PROOFS[blob.proof],
     Number(blob.synced),
     Math.round(blob.lastUsed),
     Math.round(blob.checkedAt),
@@ -349,7 +355,7 @@ function readBlob(row: Row): IndexedBlob {
     size,
     heldChunks: Number(row.held_chunks),
     heldBytes: Number(row.held_bytes),
-    complete: row.complete === 1,
+    proof: row.complete === PROOFS.digest ? 'digest' : row.complete === PROOFS.list ? 'list' : undefined,
     synced: row.synced === 1,
     lastUsed: Number(row.last_used),
     checkedAt: Number(row.checked_at),

@@ -3,7 +3,7 @@ import { describe, it } from 'node:test'
 import type { Digest } from '@darter/oci'
 import type { Clock } from '@darter/runtime'
 import type { CapacityOptions } from './capacity.ts'
-import type { ChunkStore, StoredBlob } from './contract.ts'
+import type { ChunkStore, ScrubReport, StoredBlob } from './contract.ts'
 import {
   BlobIncompleteError,
   BlobSizeMismatchError,
@@ -196,11 +196,11 @@ export function storeConformance(name: string, makeStore: MakeStore): void {
         const sample = sampleBlob(2 * CHUNK, 20)
         const blob = await open(store, sample)
         await put(blob, sample, 0)
-        await assert.rejects(blob.markComplete(), BlobIncompleteError)
+        await assert.rejects(blob.markComplete('digest'), BlobIncompleteError)
         await put(blob, sample, 1)
         assert.equal(blob.complete, false)
-        await blob.markComplete()
-        await blob.markComplete()
+        await blob.markComplete('digest')
+        await blob.markComplete('digest')
         assert.equal(blob.complete, true)
         blob.release()
         const [info] = store.list()
@@ -215,7 +215,7 @@ export function storeConformance(name: string, makeStore: MakeStore): void {
         const sample = sampleBlob(0, 21)
         const blob = await open(store, sample)
         assert.equal(blob.complete, false)
-        await blob.markComplete()
+        await blob.markComplete('digest')
         blob.release()
         const again = await store.find(sample.digest)
         assert.equal(again!.complete, true)
@@ -230,7 +230,7 @@ export function storeConformance(name: string, makeStore: MakeStore): void {
         const dropped: unknown[] = []
         const stop = store.onDropped((...what) => dropped.push(what))
         const blob = await fill(store, sample)
-        await blob.markComplete()
+        await blob.markComplete('digest')
         await blob.dropChunk(1)
         await blob.dropChunk(1)
         await blob.dropChunk(7)
@@ -239,9 +239,9 @@ export function storeConformance(name: string, makeStore: MakeStore): void {
         assert.equal(store.usage().bytes, CHUNK)
         await assert.rejects(blob.readChunk(1, 0, Buffer.alloc(9)), ChunkMissingError)
         assert.equal(blob.chunkHash(1), undefined)
-        await assert.rejects(blob.markComplete(), BlobIncompleteError)
+        await assert.rejects(blob.markComplete('digest'), BlobIncompleteError)
         assert.equal(await put(blob, sample, 1), 'stored')
-        await blob.markComplete()
+        await blob.markComplete('digest')
         await sameChunk(blob, 1, sample.chunk(1))
         stop()
         await blob.dropChunk(0)
@@ -417,7 +417,7 @@ export function storeConformance(name: string, makeStore: MakeStore): void {
         await assert.rejects(one.readChunk(0, 0, Buffer.alloc(1)), HandleReleasedError)
         await assert.rejects(put(one, sample, 0), HandleReleasedError)
         await assert.rejects(one.dropChunk(0), HandleReleasedError)
-        await assert.rejects(one.markComplete(), HandleReleasedError)
+        await assert.rejects(one.markComplete('digest'), HandleReleasedError)
         two.release()
       }))
 
@@ -446,6 +446,32 @@ export function storeConformance(name: string, makeStore: MakeStore): void {
         assert.deepEqual(store.list(), before)
       }))
 
+    it('computes the digest of blobs that are complete by a list, and drops those that it proves wrong', () =>
+      using({}, async store => {
+        const [right, other] = [sampleBlob(2 * CHUNK, 93), sampleBlob(2 * CHUNK, 94)]
+        const wrong = { ...other, chunk: right.chunk, hash: right.hash }
+        for (const sample of [right, wrong]) {
+          const blob = await fill(store, sample)
+          await blob.markComplete('list')
+          assert.equal(blob.complete, true)
+          blob.release()
+        }
+        const told: unknown[] = []
+        store.onRefuted(digest => void told.push(['refuted', digest]))
+        store.onDropped((digest, chunk) => void told.push([digest, chunk]))
+        for (const dropped of [2, 0]) {
+          const report = await scrub(store)
+          assert.equal(report.dropped, dropped)
+          assert.equal(store.info(right.digest)?.complete, true)
+          assert.equal(store.info(wrong.digest), undefined)
+        }
+        assert.deepEqual(told, [
+          ['refuted', wrong.digest],
+          [wrong.digest, 0],
+          [wrong.digest, 1],
+        ])
+      }))
+
     it('stops when told to', () =>
       using({}, async store => {
         const reason = new Error('enough')
@@ -463,7 +489,7 @@ function tickingClock(): Clock {
   return { now: () => performance.now(), wall: () => 1_700_000_000_000 + ++ticks }
 }
 
-async function scrub(store: ChunkStore, bytesPerSecond = 1e9): Promise<unknown> {
+async function scrub(store: ChunkStore, bytesPerSecond = 1e9): Promise<ScrubReport> {
   return await store.scrub({ bytesPerSecond, signal: new AbortController().signal })
 }
 

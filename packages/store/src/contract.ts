@@ -7,6 +7,12 @@ import type { ChunkLayout, ReadonlyBitfield } from '@darter/swarm'
  */
 export type ReadVerification = 'once' | 'always'
 
+/**
+ * Why a blob counts as complete. `digest`: its own digest was computed here and is right. `list`: every chunk matches a
+ * verified chunk list, and a scrub has not come to the digest yet.
+ */
+export type BlobProof = 'digest' | 'list'
+
 /** How full a store is. */
 export interface StoreUsage {
   /** Bytes of chunk data held, in doubt, or being written. */
@@ -22,7 +28,7 @@ export interface StoredBlobInfo {
   readonly digest: Digest
   readonly size: number
   readonly heldChunks: number
-  /** Every chunk is held and the blob's own digest was checked. */
+  /** Every chunk is held, with a {@link BlobProof} that they are the right ones. */
   readonly complete: boolean
   /** Milliseconds since the Unix epoch. */
   readonly lastUsed: number
@@ -84,7 +90,9 @@ export interface ChunkStore {
   /**
    * Checks every chunk that is held, once, those blobs first whose last check is longest ago. A pass that was cut
    * short goes on where it stopped. Does not count as use. Chunks that don't match their hash are dropped.
-   * Data that the kernel has in memory is checked there, not on the disk. Rejects with the signal's reason when aborted.
+   * Blobs that are complete by a chunk list alone have their own digest computed, once: where it is wrong every chunk is
+   * dropped, and {@link onRefuted} is told before that. Data that the kernel has in memory is checked there, not on the disk.
+   * Rejects with the signal's reason when aborted.
    */
   scrub(options: { readonly bytesPerSecond: number; readonly signal: AbortSignal }): Promise<ScrubReport>
   /**
@@ -92,6 +100,11 @@ export interface ChunkStore {
    * dropped on purpose, though not when its whole blob is removed. Returns what ends the subscription.
    */
   onDropped(handler: (digest: Digest, chunk: number) => void): () => void
+  /**
+   * Calls `handler` synchronously for each blob that was complete by a chunk list and whose digest proved wrong: whoever vouched
+   * for that list is not to be believed about this blob.
+   */
+  onRefuted(handler: (digest: Digest) => void): () => void
   /** Calls `handler` synchronously for each blob that was listed and is gone, evicted or removed. */
   onRemoved(handler: (digest: Digest) => void): () => void
   /** Waits for running operations, makes everything durable and lets go of the directory. Handles end with it. */
@@ -110,7 +123,7 @@ export interface StoredBlob {
   readonly layout: ChunkLayout
   /** The chunks that are held, live: it changes as chunks are written and dropped. */
   readonly held: ReadonlyBitfield
-  /** Every chunk is held and the blob's own digest was checked ({@link markComplete}). */
+  /** Every chunk is held, and {@link markComplete} was called. */
   readonly complete: boolean
   /** The sha256 (32 bytes) of a held chunk. Not to be changed by the caller. */
   chunkHash(index: number): Uint8Array | undefined
@@ -134,10 +147,11 @@ export interface StoredBlob {
   /** Forgets a chunk, as when the whole blob's digest proved it wrong. The blob is then no longer complete. */
   dropChunk(index: number): Promise<void>
   /**
-   * Records that the whole blob's digest was checked, and makes its data durable.
+   * Records that the blob is whole and why that is believed, and makes its data durable. A digest that was checked is not
+   * forgotten when a list is the proof later.
    * @throws {BlobIncompleteError} when a chunk is missing.
    */
-  markComplete(): Promise<void>
+  markComplete(proof: BlobProof): Promise<void>
   /** Ends this handle's pin. Calling it again does nothing. */
   release(): void
 }

@@ -3,7 +3,7 @@ import type { ChunkLayout, ReadonlyBitfield } from '@darter/swarm'
 import { type BlobFile, systemCode } from './blob-file.ts'
 import type { BlobKeeper } from './blob-keeper.ts'
 import { assertOffset, assertWritable } from './checks.ts'
-import type { ReadVerification, StoredBlob } from './contract.ts'
+import type { BlobProof, ReadVerification, StoredBlob } from './contract.ts'
 import {
   BlobIncompleteError,
   ChunkCorruptError,
@@ -90,14 +90,14 @@ export class DiskBlob implements StoredBlob {
     })
   }
 
-  async markComplete(): Promise<void> {
+  async markComplete(proof: BlobProof): Promise<void> {
     await this.#use('complete the blob', async () => {
       if (this.held.count < this.held.length) throw this.#incomplete()
       const { drops } = this.#record
       if (!this.#record.synced) await this.#keeper.sync(this.#record)
       // What was dropped and written again meanwhile is not what the caller has checked.
       if (this.#record.drops !== drops) throw this.#incomplete()
-      this.#record.complete = true
+      if (this.#record.proof !== 'digest') this.#record.proof = proof
       this.#keeper.index.changeBlob(this.#record)
     })
   }

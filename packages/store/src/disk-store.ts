@@ -81,7 +81,8 @@ async function reconcile(keeper: BlobKeeper, blobs: readonly IndexedBlob[]): Pro
     }
   }
   for (const row of rows.values()) {
-    if (files.has(row.digest) || (row.size === 0 && row.complete)) keeper.adopt(BlobRecord.from(row))
+    if (files.has(row.digest) || (row.size === 0 && row.proof !== undefined))
+      keeper.adopt(BlobRecord.from(row))
     else {
       keeper.log.warn({ digest: row.digest }, 'a blob has lost its data file')
       keeper.index.removeBlob(row)
@@ -195,6 +196,10 @@ class DiskStore implements ChunkStore {
     return this.#keeper.dropped.add(handler)
   }
 
+  onRefuted(handler: (digest: Digest) => void): () => void {
+    return this.#keeper.refuted.add(handler)
+  }
+
   onRemoved(handler: (digest: Digest) => void): () => void {
     return this.#keeper.removed.add(handler)
   }
@@ -252,6 +257,7 @@ class DiskStore implements ChunkStore {
         if (!record.vain) keeper.index.changeBlob(record)
         await pace(record.layout.length(index))
       }
+      if (record.proof === 'list') report.dropped += await keeper.settle(record, pace)
       if (record.gone) return
       record.checkedNext = 0
       record.checkedAt = keeper.clock.wall()

@@ -1,9 +1,11 @@
-import type { Digest } from '@darter/oci'
+import { createHash } from 'node:crypto'
+import { type Digest, digestAlgorithm, digestHex } from '@darter/oci'
 import type { Clock } from '@darter/runtime'
 import { Bitfield, type ChunkLayout, chunkLayout, type ReadonlyBitfield } from '@darter/swarm'
 import { type Capacity, type CapacityOptions, capacity, chooseVictims } from './capacity.ts'
 import { assertOffset, assertRate, assertWritable } from './checks.ts'
 import type {
+  BlobProof,
   ChunkStore,
   RecoveryReport,
   ScrubReport,
@@ -45,7 +47,7 @@ class MemoryRecord {
   readonly held: Bitfield
   readonly chunks = new Map<number, HeldChunk>()
   heldBytes = 0
-  complete = false
+  proof: BlobProof | undefined
   lastUsed = 0
   pins = 0
 
@@ -53,6 +55,10 @@ class MemoryRecord {
     this.digest = digest
     this.layout = chunkLayout(size)
     this.held = new Bitfield(this.layout.count)
+  }
+
+  get complete(): boolean {
+    return this.proof !== undefined
   }
 
   get vain(): boolean {
@@ -72,6 +78,7 @@ class MemoryStore implements ChunkStore {
   /** Least recently used first. */
   readonly #records = new Map<Digest, MemoryRecord>()
   readonly #dropped: Listeners<[digest: Digest, chunk: number]>
+  readonly #refuted: Listeners<[digest: Digest]>
   readonly #removed: Listeners<[digest: Digest]>
   #used = 0
   #closed = false
@@ -84,6 +91,7 @@ class MemoryStore implements ChunkStore {
       throw error
     }
     this.#dropped = new Listeners(onError)
+    this.#refuted = new Listeners(onError)
     this.#removed = new Listeners(onError)
   }
 
@@ -136,7 +144,7 @@ class MemoryStore implements ChunkStore {
     }
   }
 
-  /** Finds nothing: memory is taken at its word. */
+  /** Finds no rot: memory is taken at its word. */
   async scrub(options: {
     readonly bytesPerSecond: number
     readonly signal: AbortSignal
@@ -145,11 +153,19 @@ class MemoryStore implements ChunkStore {
     this.assertOpen()
     options.signal.throwIfAborted()
     const chunks = this.#records.values().reduce((sum, record) => sum + record.held.count, 0)
-    return { chunks, bytes: this.#used, dropped: 0 }
+    const report = { chunks, bytes: this.#used, dropped: 0 }
+    for (const record of this.#records.values()) {
+      if (record.proof === 'list') report.dropped += this.#settle(record)
+    }
+    return report
   }
 
   onDropped(handler: (digest: Digest, chunk: number) => void): () => void {
     return this.#dropped.add(handler)
+  }
+
+  onRefuted(handler: (digest: Digest) => void): () => void {
+    return this.#refuted.add(handler)
   }
 
   onRemoved(handler: (digest: Digest) => void): () => void {
@@ -180,7 +196,7 @@ class MemoryStore implements ChunkStore {
     if (!record.held.clear(index)) return
     record.chunks.delete(index)
     record.heldBytes -= record.layout.length(index)
-    record.complete = false
+    record.proof = undefined
     this.#used -= record.layout.length(index)
     this.#dropped.emit(record.digest, index)
   }
@@ -190,6 +206,18 @@ class MemoryStore implements ChunkStore {
     if (record.pins > 0) return
     if (record.vain) this.#records.delete(record.digest)
     else this.#touch(record)
+  }
+
+  #settle(record: MemoryRecord): number {
+    const hash = createHash(digestAlgorithm(record.digest))
+    for (const index of record.held.indices()) hash.update(record.chunks.get(index)?.bytes ?? '')
+    if (hash.digest('hex') === digestHex(record.digest)) {
+      record.proof = 'digest'
+      return 0
+    }
+    this.#refuted.emit(record.digest)
+    for (let index = 0; index < record.layout.count; index++) this.drop(record, index)
+    return record.layout.count
   }
 
   #listed(): IteratorObject<MemoryRecord> {
@@ -272,11 +300,11 @@ class MemoryBlob implements StoredBlob {
     this.#store.drop(this.#record, index)
   }
 
-  async markComplete(): Promise<void> {
+  async markComplete(proof: BlobProof): Promise<void> {
     this.#assertUsable()
     const { held } = this.#record
     if (held.count < held.length) throw new BlobIncompleteError(this.digest, held.count, held.length)
-    this.#record.complete = true
+    if (this.#record.proof !== 'digest') this.#record.proof = proof
   }
 
   release(): void {

@@ -2,7 +2,7 @@ import type { Digest } from '@darter/oci'
 import { Bitfield, type ChunkLayout, chunkLayout } from '@darter/swarm'
 import type { BlobFile } from './blob-file.ts'
 import type { IndexedBlob } from './chunk-index.ts'
-import type { StoredBlobInfo } from './contract.ts'
+import type { BlobProof, StoredBlobInfo } from './contract.ts'
 import { HashTable } from './hash-table.ts'
 
 /** What is in memory of a blob only while it is in use. */
@@ -31,7 +31,7 @@ export class BlobRecord implements IndexedBlob {
   readonly layout: ChunkLayout
   heldChunks = 0
   heldBytes = 0
-  complete = false
+  proof: BlobProof | undefined
   synced = true
   lastUsed = 0
   checkedAt = 0
@@ -65,7 +65,7 @@ export class BlobRecord implements IndexedBlob {
     const record = new BlobRecord(row.id, row.digest, row.size)
     record.heldChunks = row.heldChunks
     record.heldBytes = row.heldBytes
-    record.complete = row.complete
+    record.proof = row.proof
     record.synced = row.synced
     record.doubtful = !row.synced
     record.lastUsed = row.lastUsed
@@ -76,6 +76,10 @@ export class BlobRecord implements IndexedBlob {
 
   get size(): number {
     return this.layout.size
+  }
+
+  get complete(): boolean {
+    return this.proof !== undefined
   }
 
   get gone(): boolean {

@@ -45,6 +45,23 @@ describe('a store on disk', () => {
       await again.close()
     }))
 
+  it('still has to compute the digest of a blob that was complete by a list in an earlier run', () =>
+    withDirectory(async directory => {
+      const [sample, other] = [sampleBlob(2 * CHUNK, 5), sampleBlob(2 * CHUNK, 6)]
+      const store = await diskStore(directory)
+      const blob = await store.open(sample.digest, sample.layout.size)
+      for (const index of [0, 1]) await blob.writeChunk(index, other.chunk(index), other.hash(index))
+      await blob.markComplete('list')
+      blob.release()
+      await store.close()
+      const again = await diskStore(directory)
+      assert.equal(again.info(sample.digest)?.complete, true)
+      const { signal } = new AbortController()
+      assert.equal((await again.scrub({ bytesPerSecond: 1e9, signal })).dropped, 2)
+      assert.equal(again.info(sample.digest), undefined)
+      await again.close()
+    }))
+
   it('evicts by the order of an earlier run', () =>
     withDirectory(async directory => {
       let wall = 5

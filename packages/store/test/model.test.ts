@@ -93,7 +93,7 @@ class Subject {
       case 'drop':
         return [await outcome(() => blob.dropChunk(step.chunk)), this.#look(blob)]
       case 'complete':
-        return [await outcome(() => blob.markComplete()), this.#look(blob)]
+        return [await outcome(() => blob.markComplete('digest')), this.#look(blob)]
       case 'release':
         handles.pop()
         return blob.release()

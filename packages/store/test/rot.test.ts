@@ -51,7 +51,7 @@ describe('a chunk that rotted on the disk', () => {
       await assert.rejects(blob!.readChunk(2, 0, part), ChunkMissingError)
       assert.equal(await blob!.readChunk(1, 0, part), 10, 'its neighbours are well')
       assert.equal(await blob!.writeChunk(2, sample.chunk(2), sample.hash(2)), 'stored')
-      await blob!.markComplete()
+      await blob!.markComplete('digest')
       const whole = Buffer.alloc(CHUNK)
       await blob!.readChunk(2, 0, whole)
       assert.ok(whole.equals(sample.chunk(2)))

@@ -43,6 +43,6 @@ export async function keep(store: ChunkStore, sample: SampleBlob, chunks?: reado
       throw new Error(`no room for chunk ${index}`)
     }
   }
-  if (chunks === undefined) await blob.markComplete()
+  if (chunks === undefined) await blob.markComplete('digest')
   blob.release()
 }

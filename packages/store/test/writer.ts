@@ -16,7 +16,7 @@ for (let next = Number(seed); ; next++) {
       process.stdout.write(`${next} ${index}\n`)
     }),
   )
-  if (next % 3 === 0) await blob.markComplete()
+  if (next % 3 === 0) await blob.markComplete('digest')
   if (next % 3 === 1) await blob.dropChunk(0)
   blob.release()
 }

@@ -1,7 +1,7 @@
 import { ChunkRefusedError, type Link, LinkProtocolError, LinkStalledError } from '@darter/exchange'
-import { DarterError, type Digest, digestAlgorithm, digestHex } from '@darter/oci'
+import { DarterError, type Digest, digestAlgorithm, digestHex, MAX_MANIFEST_BYTES } from '@darter/oci'
 import type { Logger } from '@darter/runtime'
-import { ChunkCorruptError, ChunkMissingError, type StoredBlob } from '@darter/store'
+import { type BlobProof, ChunkCorruptError, ChunkMissingError, type StoredBlob } from '@darter/store'
 import {
   Bitfield,
   type ChunkOrigin,
@@ -18,7 +18,7 @@ import { Membership } from './membership.ts'
 import type { LinkedDownload } from './neighbourhood.ts'
 import { type FetchFailure, OriginFetches } from './origin-fetches.ts'
 import { type ContentKind, hashIsDigest, type OriginChunk } from './origin-reader.ts'
-import { PrefixHasher } from './prefix-hasher.ts'
+import { PrefixHasher, sameHash } from './prefix-hasher.ts'
 import { Provenance } from './provenance.ts'
 import { type ReaderAnswer, ReaderDesk } from './reader-desk.ts'
 
@@ -66,6 +66,7 @@ export class Download implements LinkedDownload {
   #released = false
   #settled = false
   readonly #lingerMs: number
+  #listRefuted: boolean
 
   constructor(options: {
     readonly stored: StoredBlob
@@ -73,8 +74,10 @@ export class Download implements LinkedDownload {
     /** The digest that the bytes should have. */
     readonly content: Digest
     readonly context: DownloadContext
-    /** The blob was complete before: the chunks that are held match the list that its digest settled. */
+    /** The blob was complete before: the chunks that are held match the list that it was complete by. */
     readonly trustHeld: boolean
+    /** A chunk list that was vouched for has led to a wrong digest: none is believed any more. */
+    readonly listRefuted: boolean
     /** How long the download goes on after its last caller left, ms. */
     readonly lingerMs: number
     /** Called once, when it takes no more readers. */
@@ -91,6 +94,7 @@ export class Download implements LinkedDownload {
     this.#trusted = new Bitfield(stored.layout.count)
     if (options.trustHeld) for (const chunk of stored.held.indices()) this.#trusted.set(chunk)
     this.#lingerMs = options.lingerMs
+    this.#listRefuted = options.listRefuted
     this.#onEnd = options.onEnd
     const { promise, resolve } = Promise.withResolvers<void>()
     this.ended = promise
@@ -209,10 +213,13 @@ export class Download implements LinkedDownload {
 
   verified(hashes: Uint8Array): void {
     if (this.#state.kind !== 'running' || this.stored.layout.count === 1) return
-    const list = hashes.length === 0 ? undefined : splitHashes(hashes)
+    const list = hashes.length === 0 || this.#listRefuted ? undefined : splitHashes(hashes)
     const wrong = this.#session.verifiedList(list, index => this.stored.chunkHash(index))
     this.#readers.provedWrong(wrong, this.digest)
     for (const chunk of wrong) this.#track(this.stored.dropChunk(chunk))
+    if (this.#listDecides) this.#hasher.stop()
+    else this.#hashOn()
+    this.#settle()
     this.#readers.wake()
     this.#perform()
   }
@@ -380,7 +387,7 @@ export class Download implements LinkedDownload {
         { chunk: index },
         'the origin contradicts the verified chunk list, which is believed no more',
       )
-      this.#session.verifiedList(undefined, () => undefined)
+      this.#distrustList()
     }
     if (this.#session.chunkFromOrigin(index, hash, this.#now()) === 'keep') {
       await this.#keep(index, bytes, hash, { kind: 'origin' })
@@ -415,7 +422,12 @@ export class Download implements LinkedDownload {
     this.#provenance.came(chunk, by)
     this.#session.chunkStored(chunk, by, this.#now())
     this.#membership.holds(chunk, hash)
-    if (!this.#hasher.offer(chunk, bytes) || this.stored.held.has(this.#hasher.chunks)) this.#hashOn()
+    if (
+      !this.#listDecides &&
+      (!this.#hasher.offer(chunk, bytes) || this.stored.held.has(this.#hasher.chunks))
+    ) {
+      this.#hashOn()
+    }
     this.#settle()
     this.#readers.wake()
     this.#perform()
@@ -470,19 +482,39 @@ export class Download implements LinkedDownload {
     const { layout } = this.stored
     const only = layout.count === 1 ? this.stored.chunkHash(0) : undefined
     if (only !== undefined && hashIsDigest(only, this.#content)) {
-      this.#succeed()
-    } else if (!this.#hasher.done) {
-      this.#hashOn()
-    } else if (this.#hasher.matches()) {
-      this.#succeed()
+      this.#succeed('digest')
+    } else if (this.#hasher.done) {
+      if (this.#hasher.matches()) this.#succeed('digest')
+      else this.#audit()
+    } else if (this.#listDecides && this.#matchesList()) {
+      this.#succeed('list')
     } else {
-      this.#audit()
+      this.#hashOn()
     }
   }
 
-  #succeed(): void {
+  /**
+   * The chunks are held against a verified list, and hashing all of them once more is left to the scrub: it would take a quarter of
+   * the CPU of a download. Not what may be a manifest: it says what else is right. Nor what is stored under another name than its
+   * digest, which the scrub would not know.
+   */
+  get #listDecides(): boolean {
+    const isLeft = this.stored.layout.size > MAX_MANIFEST_BYTES && this.#content === this.digest
+    return isLeft && this.#session.verifiedHashes !== undefined
+  }
+
+  #matchesList(): boolean {
+    const matches = (hash: Uint8Array, chunk: number): boolean => {
+      const actual = this.stored.chunkHash(chunk)
+      return actual !== undefined && sameHash(actual, hash)
+    }
+    return this.#session.verifiedHashes?.every(matches) === true
+  }
+
+  #succeed(proof: BlobProof): void {
     this.#state = { kind: 'complete' }
     this.#settled = true
+    this.#hasher.stop()
     this.#session.stop()
     this.#perform()
     for (const chunk of this.stored.held.indices()) this.#trusted.set(chunk)
@@ -491,12 +523,18 @@ export class Download implements LinkedDownload {
     if (this.#session.verifiedHashes === undefined) this.#membership.vouch()
     this.#readers.wake()
     this.#track(
-      this.stored.markComplete().then(this.#resolveEnded, error => {
+      this.stored.markComplete(proof).then(this.#resolveEnded, error => {
         this.#log.error({ err: error }, 'a complete blob could not be made durable')
         this.#resolveEnded()
       }),
     )
     this.#readerGone()
+  }
+
+  /** The list that was vouched for is wrong; this download believes no other one. */
+  #distrustList(): void {
+    this.#listRefuted = true
+    this.#session.verifiedList(undefined, () => undefined)
   }
 
   /** The digest does not match: whatever was not read from the origin here is fetched from it again. */
@@ -505,7 +543,7 @@ export class Download implements LinkedDownload {
       this.#log.warn(
         'a blob that matches its verified chunk list has the wrong digest; the list is believed no more',
       )
-      this.#session.verifiedList(undefined, () => undefined)
+      this.#distrustList()
     }
     const suspects = [...this.stored.held.indices()].filter(chunk => !this.#provenance.isFromOrigin(chunk))
     this.#log.warn(

@@ -18,6 +18,7 @@ export class PrefixHasher {
   #scratch: Uint8Array | undefined
   #running: Promise<void> | undefined
   #generation = 0
+  #stopped = false
 
   /** @param content - the digest that the bytes should have. */
   constructor(stored: StoredBlob, content: Digest) {
@@ -57,10 +58,16 @@ export class PrefixHasher {
    * ({@link ChunkCorruptError}: the chunk was dropped, and is waited for again at the next call).
    */
   advance(): Promise<void> {
+    this.#stopped = false
     this.#running ??= this.#run().finally(() => {
       this.#running = undefined
     })
     return this.#running
+  }
+
+  /** Ends a run early: nobody waits for the digest now. {@link advance} goes on where it stopped. */
+  stop(): void {
+    this.#stopped = true
   }
 
   /** Whether the finished hash is the blob's digest. Ends the hasher. */
@@ -70,7 +77,7 @@ export class PrefixHasher {
 
   async #run(): Promise<void> {
     const { layout, held } = this.#stored
-    while (this.#next < layout.count && held.has(this.#next)) {
+    while (!this.#stopped && this.#next < layout.count && held.has(this.#next)) {
       const generation = this.#generation
       const length = layout.length(this.#next)
       this.#scratch ??= Buffer.allocUnsafe(Math.min(PIECE_BYTES, layout.chunkBytes))

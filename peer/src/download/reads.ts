@@ -17,6 +17,8 @@ import { createSpanReader } from './span-reader.ts'
 
 const LINGER_MS = 5_000
 const SIZE_FACT_MS = 300_000
+/** Blobs that are remembered for a wrong chunk list; a scrub finds again what was forgotten. */
+const MAX_REFUTED = 1024
 
 /** The reads, as a component, and what the composition root wires to the exchange. */
 export interface Reads extends BlobReads, Component {
@@ -43,6 +45,8 @@ export function createReads(options: {
   const downloads = new Map<Digest, Download>()
   const ending = new Map<Digest, Promise<void>>()
   const unsubscribe: (() => void)[] = []
+  /** Blobs whose chunk list was wrong: they are believed by their digest alone. */
+  const refuted = new Set<Digest>()
   let stopped = false
 
   const neighbourhood = createNeighbourhood({
@@ -73,6 +77,7 @@ export function createReads(options: {
       content,
       context,
       trustHeld,
+      listRefuted: refuted.has(digest),
       lingerMs: LINGER_MS,
       onEnd: () => {
         if (downloads.get(digest) !== download) return
@@ -243,6 +248,10 @@ export function createReads(options: {
           downloads.get(digest)?.chunkDropped(chunk)
           neighbourhood.pushLost(digest, chunk)
           scheduler?.send({ type: 'dropped', blob: digest, chunks: [chunk] })
+        }),
+        store.onRefuted(digest => {
+          if (refuted.size >= MAX_REFUTED) refuted.clear()
+          refuted.add(digest)
         }),
         store.onRemoved(digest => {
           neighbourhood.closeBlob(digest)

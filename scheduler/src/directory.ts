@@ -62,6 +62,8 @@ export interface DirectoryStatus {
  */
 export class SwarmDirectory {
   readonly #swarms = new Map<Digest, BlobSwarm>()
+  /** Swarms in which someone wants something, or reads: only they need the time. */
+  readonly #active = new Map<Digest, BlobSwarm>()
   readonly #peers = new Map<string, Peer>()
   readonly #facts = new FactBook()
   readonly #blame = new BlameBook()
@@ -97,7 +99,7 @@ export class SwarmDirectory {
   /** Leases at work over all blobs. */
   get leases(): number {
     let sum = 0
-    for (const swarm of this.#swarms.values()) sum += swarm.leases
+    for (const swarm of this.#active.values()) sum += swarm.leases
     return sum
   }
 
@@ -115,7 +117,6 @@ export class SwarmDirectory {
       if (swarm === undefined) continue
       swarm.leave(id, now)
       this.#collect(blob, swarm, out)
-      if (swarm.members === 0) this.#swarms.delete(blob)
     }
     out.push(...this.#answers(this.#facts.left(id, now)))
     return out
@@ -141,11 +142,10 @@ export class SwarmDirectory {
     }
   }
 
-  /** Moves time on: call about four times a second. */
+  /** Moves time on: call about ten times a second. */
   tick(now: number): Outgoing[] {
     const out: Outgoing[] = []
-    for (const [blob, swarm] of this.#swarms) {
-      if (swarm.wanting === 0 && swarm.leases === 0) continue
+    for (const [blob, swarm] of this.#active) {
       swarm.tick(now)
       this.#collect(blob, swarm, out)
     }
@@ -183,15 +183,10 @@ export class SwarmDirectory {
       this.#swarms.set(message.blob, swarm)
     }
     peer.blobs.add(message.blob)
-    swarm.join(peer.address.id, message.held, message.wants, now)
+    swarm.join(peer.address.id, message.held, message.wants, now, peer.address.zone)
     if (this.#blame.isShunned(peer.address.id, now)) swarm.discount(peer.address.id, now)
     const out: Outgoing[] = []
     this.#collect(message.blob, swarm, out)
-    const told = out.some(({ to, message: sent }) => to === peer.address.id && sent.type === 'neighbours')
-    if (message.wants && !told) {
-      // A peer that joins always gets an answer: it waits for one before it helps itself.
-      out.push(...this.#neighbours(message.blob, peer.address.id, []))
-    }
     return out
   }
 
@@ -251,37 +246,34 @@ export class SwarmDirectory {
     }
     const out: Outgoing[] = []
     this.#collect(message.blob, swarm, out)
-    if (swarm.members === 0) this.#swarms.delete(message.blob)
     return out
   }
 
+  /** Takes what a swarm wants said, and notes whether it is still of any use. */
   #collect(blob: Digest, swarm: BlobSwarm, out: Outgoing[]): void {
-    for (const effect of swarm.takeEffects()) out.push(...this.#toMessages(blob, effect))
+    for (const effect of swarm.takeEffects()) {
+      out.push({ to: effect.to, message: this.#toMessage(blob, effect) })
+    }
+    if (swarm.members === 0) this.#swarms.delete(blob)
+    if (swarm.wanting > 0 || swarm.leases > 0) this.#active.set(blob, swarm)
+    else this.#active.delete(blob)
   }
 
-  #toMessages(blob: Digest, effect: SwarmEffect): Outgoing[] {
+  #toMessage(blob: Digest, effect: SwarmEffect): SchedulerMessage {
     switch (effect.type) {
-      case 'neighbours':
-        return this.#neighbours(blob, effect.to, effect.peers)
+      case 'neighbours': {
+        const ids = effect.peers.slice(0, LIMITS.neighbours)
+        return { type: 'neighbours', blob, peers: ids.flatMap(id => this.#peers.get(id)?.address ?? []) }
+      }
       case 'lease':
         this.#events.onLease?.(blob, effect.to, effect.toChunk - effect.from)
-        return [
-          {
-            to: effect.to,
-            message: { type: 'lease', blob, lease: effect.lease, from: effect.from, to: effect.toChunk },
-          },
-        ]
+        return { type: 'lease', blob, lease: effect.lease, from: effect.from, to: effect.toChunk }
       case 'lease-void':
         this.#events.onLeaseLapsed?.(blob, effect.to)
-        return [{ to: effect.to, message: { type: 'lease-void', blob, lease: effect.lease } }]
+        return { type: 'lease-void', blob, lease: effect.lease }
       case 'verified':
-        return [{ to: effect.to, message: { type: 'verified', blob, hashes: effect.hashes } }]
+        return { type: 'verified', blob, hashes: effect.hashes }
     }
-  }
-
-  #neighbours(blob: Digest, to: string, ids: readonly string[]): Outgoing[] {
-    const peers = ids.slice(0, LIMITS.neighbours).flatMap(id => this.#peers.get(id)?.address ?? [])
-    return [{ to, message: { type: 'neighbours', blob, peers } }]
   }
 
   #answers(answers: readonly FactAnswer[]): Outgoing[] {

@@ -40,6 +40,8 @@ export const DEFAULT_FACT_LIMITS: FactLimits = {
  */
 export class FactBook {
   readonly #facts = new Map<string, Fact>()
+  /** Facts that someone is to find out. */
+  readonly #sought = new Set<Fact>()
   readonly #limits: FactLimits
 
   constructor(limits: FactLimits = DEFAULT_FACT_LIMITS) {
@@ -68,6 +70,7 @@ export class FactBook {
       return []
     }
     fact.finder ??= { peer, deadline: now + this.#limits.findMs }
+    this.#sought.add(fact)
     return [{ to: peer, id, state: 'find-out' }]
   }
 
@@ -86,6 +89,7 @@ export class FactBook {
     if (!isFinder && (value === undefined || fact.freshUntil > now || fact.finder !== undefined)) return []
     fact.finder = undefined
     if (value === undefined) return this.#nextFinder(fact, now)
+    this.#sought.delete(fact)
     fact.value = value
     fact.freshUntil = now + Math.min(Math.max(0, ttlMs), this.#limits.maxFreshMs)
     this.#touch(key, fact)
@@ -96,7 +100,7 @@ export class FactBook {
   /** Someone left: what it was to find out goes to the next who waits. */
   left(peer: string, now: number): FactAnswer[] {
     const answers: FactAnswer[] = []
-    for (const fact of this.#facts.values()) {
+    for (const fact of this.#sought) {
       if (fact.waiters.length > 0) {
         const staying = fact.waiters.filter(waiter => waiter.peer !== peer)
         if (staying.length !== fact.waiters.length)
@@ -110,7 +114,7 @@ export class FactBook {
   /** Moves time on: finders that took too long lose their turn. */
   tick(now: number): FactAnswer[] {
     const answers: FactAnswer[] = []
-    for (const fact of this.#facts.values()) {
+    for (const fact of this.#sought) {
       if (fact.finder !== undefined && fact.finder.deadline <= now)
         answers.push(...this.#nextFinder(fact, now))
     }
@@ -120,6 +124,7 @@ export class FactBook {
   #nextFinder(fact: Fact, now: number): FactAnswer[] {
     const next = fact.waiters.shift()
     fact.finder = next === undefined ? undefined : { peer: next.peer, deadline: now + this.#limits.findMs }
+    if (next === undefined) this.#sought.delete(fact)
     return next === undefined ? [] : [{ to: next.peer, id: next.id, state: 'find-out' }]
   }
 

@@ -5,7 +5,7 @@ import type { SchedulerMessage } from '@darter/wire'
 import { type DirectoryEvents, type Outgoing, SwarmDirectory } from './directory.ts'
 import type { SchedulerMetrics } from './metrics.ts'
 
-const TICK_MS = 250
+const TICK_MS = 100
 
 /** The scheduler at work: the thin edge between the control streams and the {@link SwarmDirectory}. */
 export interface SchedulerService extends Component {

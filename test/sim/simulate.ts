@@ -486,7 +486,7 @@ class Simulation {
 
   #join(peer: Peer, wants: boolean): void {
     const held = peer.held.toBytes()
-    this.#toSwarm(now => this.#swarm.join(peer.id, held, wants, now))
+    this.#toSwarm(now => this.#swarm.join(peer.id, held, wants, now, String(peer.zone)))
   }
 
   #report(peer: Peer): void {

@@ -2,7 +2,9 @@ import { Bitfield } from './bitfield.ts'
 import { runChunks } from './extents.ts'
 import { NeighbourGraph } from './graph.ts'
 import type { ChunkLayout } from './layout.ts'
-import { LeaseBook, type LeaseTimes } from './leases.ts'
+import { LeaseSeekers } from './lease-seekers.ts'
+import { type Lease, LeaseBook, type LeaseTimes } from './leases.ts'
+import { OriginPace } from './origin-pace.ts'
 import type { Random } from './random.ts'
 
 /** What the scheduler is to tell a peer about one blob. */
@@ -22,7 +24,11 @@ export type SwarmEffect =
 export interface SwarmShape {
   /** Neighbours of each wanting peer. */
   readonly degree: number
-  /** Leases on one blob at the same time, over all peers: bounds the connections that its origin sees. */
+  /** Edges between neighbours across each zone's border; twice the degree when left out. */
+  readonly crossLinks?: number
+  /** Leases on one upstream at first: bounds the connections that its origin sees. */
+  readonly firstLeases?: number
+  /** Leases on one upstream at the same time, over all peers, at most (but one for each blob). */
   readonly maxLeases: number
   /** Leases of one peer when it is alone; with more peers each has fewer. */
   readonly maxLeasesPerPeer: number
@@ -30,10 +36,24 @@ export interface SwarmShape {
 }
 
 /** The shape that production starts from. */
-export const DEFAULT_SWARM_SHAPE: SwarmShape = { degree: 8, maxLeases: 16, maxLeasesPerPeer: 4 }
+export const DEFAULT_SWARM_SHAPE = {
+  degree: 8,
+  firstLeases: 4,
+  maxLeases: 32,
+  maxLeasesPerPeer: 4,
+} as const satisfies SwarmShape
+
+/** The pace of one upstream, for swarms of this shape. */
+export function createPace(shape: SwarmShape): OriginPace {
+  return new OriginPace({
+    first: shape.firstLeases ?? DEFAULT_SWARM_SHAPE.firstLeases,
+    most: shape.maxLeases,
+  })
+}
 
 interface Member {
   readonly id: string
+  readonly zone: string
   held: Bitfield
   wants: boolean
   slots: number
@@ -47,31 +67,51 @@ interface Member {
 
 const REST_BASE_MS = 500
 const REST_MAX_MS = 30_000
+const HASH_BYTES = 32
+/** Bytes of verified lists that are sent for each ms: a crowd that downloads is told one after another. */
+const LIST_BYTES_PER_MS = 32 * 1024
+/** The most time that is made up for when ticks were missed, ms. */
+const MAX_TICK_MS = 250
 
 /**
  * One blob's swarm as the scheduler sees it: who holds what, who talks to whom, who reads what from the origin. Pure:
- * each event updates the state, {@link takeEffects} tells what to send.
+ * each event updates the state, {@link takeEffects} tells what to send. What an event costs does not depend on the number
+ * of members.
  */
 export class BlobSwarm {
   readonly layout: ChunkLayout
   readonly #members = new Map<string, Member>()
-  readonly #holders: Uint32Array
   readonly #leases: LeaseBook
+  readonly #seekers: LeaseSeekers
+  /** Those that would take a lease, but rest first. */
+  readonly #resting = new Set<Member>()
   readonly #graph: NeighbourGraph
   readonly #shape: SwarmShape
-  readonly #random: Random
-  readonly #vouchers = new Map<string, Uint8Array>()
+  readonly #pace: OriginPace
+  #wanting = 0
   #verified: Uint8Array | undefined
+  #contradicted = false
+  /** Who has not been told the verified list yet. */
+  readonly #untold = new Set<string>()
+  #toldAt = 0
   #wholeOnly = false
+  /** The pace counts this blob. */
+  #paced = false
   #effects: SwarmEffect[] = []
 
-  constructor(layout: ChunkLayout, random: Random, shape: SwarmShape = DEFAULT_SWARM_SHAPE) {
+  /** `pace`: of the upstream that the blob comes from, shared with its other blobs; one of its own when left out. */
+  constructor(
+    layout: ChunkLayout,
+    random: Random,
+    shape: SwarmShape = DEFAULT_SWARM_SHAPE,
+    pace: OriginPace = createPace(shape),
+  ) {
     this.layout = layout
-    this.#holders = new Uint32Array(this.layout.count)
-    this.#leases = new LeaseBook(this.layout.count, shape.leaseTimes)
-    this.#graph = new NeighbourGraph(shape.degree, random)
+    this.#leases = new LeaseBook(layout.count, runChunks(layout), shape.leaseTimes)
+    this.#seekers = new LeaseSeekers(random)
+    this.#graph = new NeighbourGraph(shape.degree, shape.crossLinks ?? shape.degree * 2, random)
     this.#shape = shape
-    this.#random = random
+    this.#pace = pace
   }
 
   /** Peers that hold or want something. */
@@ -86,29 +126,32 @@ export class BlobSwarm {
 
   /** Peers that are downloading. */
   get wanting(): number {
-    let count = 0
-    for (const member of this.#members.values()) if (member.wants) count++
-    return count
+    return this.#wanting
   }
 
   takeEffects(): SwarmEffect[] {
     for (const id of this.#graph.takeChanged()) {
-      this.#effects.push({ type: 'neighbours', to: id, peers: [...this.#graph.neighbours(id)] })
+      this.#effects.push({ type: 'neighbours', to: id, peers: this.#graph.neighbours(id) })
     }
     const effects = this.#effects
     this.#effects = []
     return effects
   }
 
-  /** A peer takes part, or says again what it holds. @throws {RangeError} for a bitfield of the wrong length. */
-  join(id: string, held: Uint8Array, wants: boolean, now: number): void {
+  /**
+   * A peer takes part, or says again what it holds. One that wants something is always told its neighbours. `zone`: peers
+   * of one zone are near each other.
+   * @throws {RangeError} for a bitfield of the wrong length.
+   */
+  join(id: string, held: Uint8Array, wants: boolean, now: number, zone = ''): void {
     const before = this.#members.get(id)
     const discounted = before?.discounted ?? false
     const told = Bitfield.fromBytes(this.layout.count, held)
     const field = discounted ? new Bitfield(this.layout.count) : told
-    if (before !== undefined) this.#uncount(before.held)
+    if (before !== undefined) this.#uncount(before)
     const member: Member = {
       id,
+      zone,
       held: field,
       wants,
       slots: wants ? (before?.slots ?? 0) : 0,
@@ -118,23 +161,26 @@ export class BlobSwarm {
       discounted,
     }
     this.#members.set(id, member)
-    for (const chunk of field.indices()) this.#holders[chunk]!++
-    this.#graph.add(id)
+    if (wants) this.#wanting++
+    for (const chunk of field.indices()) this.#leases.held(chunk)
+    if (!wants) this.#untold.delete(id)
     // One that only held it before had no use for the list.
-    if (this.#verified !== undefined && (before === undefined || (wants && !before.wants))) {
+    else if (this.#verified !== undefined && before?.wants !== true) {
       this.#effects.push({ type: 'verified', to: id, hashes: this.#verified })
     }
-    if (discounted) this.#graph.prune(id, () => false)
-    else if (wants) this.#graph.fill(id, this.#candidatesFor(id))
-    else this.#graph.prune(id, other => this.#members.get(other)?.wants === true)
-    if (before === undefined) this.#refill()
+    this.#place(member, now)
+    this.#seek(member, now)
     this.#grant(now)
   }
 
   held(id: string, chunks: readonly number[], now: number): void {
     const member = this.#members.get(id)
     if (member === undefined || member.discounted) return
-    for (const chunk of chunks) if (member.held.set(chunk)) this.#holders[chunk]!++
+    for (const chunk of chunks) {
+      if (!member.held.set(chunk)) continue
+      if (this.#leases.lesseeOf(chunk) === id) this.#pace.received(this.layout.length(chunk), now)
+      this.#leases.held(chunk)
+    }
     member.failures = 0
     this.#grant(now)
   }
@@ -142,7 +188,8 @@ export class BlobSwarm {
   dropped(id: string, chunks: readonly number[], now: number): void {
     const member = this.#members.get(id)
     if (member === undefined) return
-    for (const chunk of chunks) if (member.held.clear(chunk)) this.#holders[chunk]!--
+    for (const chunk of chunks) if (member.held.clear(chunk)) this.#leases.lost(chunk)
+    if (!member.wants && member.held.count === 0) this.#place(member, now)
     this.#grant(now)
   }
 
@@ -154,10 +201,9 @@ export class BlobSwarm {
     const member = this.#members.get(id)
     if (member === undefined || member.discounted) return
     member.discounted = true
-    this.#uncount(member.held)
+    for (const chunk of member.held.indices()) this.#leases.lost(chunk)
     member.held = new Bitfield(this.layout.count)
-    this.#graph.prune(id, () => false)
-    this.#refill()
+    this.#place(member, now)
     this.#grant(now)
   }
 
@@ -165,11 +211,10 @@ export class BlobSwarm {
     const member = this.#members.get(id)
     if (member === undefined) return
     this.#members.delete(id)
-    this.#vouchers.delete(id)
-    this.#uncount(member.held)
-    this.#leases.endAllOf(id)
-    this.#graph.remove(id)
-    this.#refill()
+    this.#untold.delete(id)
+    this.#uncount(member)
+    for (const lease of this.#leases.endAllOf(id)) this.#ended(lease)
+    this.#graph.remove(id, now)
     this.#grant(now)
   }
 
@@ -178,6 +223,7 @@ export class BlobSwarm {
     if (member === undefined) return
     member.slots = member.wants ? Math.min(slots, this.#shape.maxLeasesPerPeer) : 0
     member.from = from
+    this.#seek(member, now)
     this.#grant(now)
   }
 
@@ -192,92 +238,137 @@ export class BlobSwarm {
     hint: { readonly wholeOnly?: boolean | undefined; readonly retryAfterMs?: number | undefined },
     now: number,
   ): void {
-    if (this.#leases.end(lease, id) === undefined) return
+    const ended = this.#leases.end(lease, id)
+    if (ended === undefined) return
+    this.#ended(ended)
     const member = this.#members.get(id)
-    if (hint.wholeOnly === true) this.#wholeOnly = true
-    else if (outcome === 'failed' && member !== undefined) {
+    if (hint.wholeOnly === true) {
+      this.#wholeOnly = true
+      this.#leases.leaseWhole()
+    } else if (outcome === 'failed' && member !== undefined) {
       member.failures++
-      const rest = Math.min(REST_MAX_MS, REST_BASE_MS * 2 ** (member.failures - 1))
-      member.restUntil = now + Math.max(rest, hint.retryAfterMs ?? 0)
+      const rest = Math.max(REST_BASE_MS * 2 ** (member.failures - 1), hint.retryAfterMs ?? 0)
+      member.restUntil = now + Math.min(REST_MAX_MS, rest)
+      if (hint.retryAfterMs !== undefined) this.#pace.pause(hint.retryAfterMs, now)
     }
+    if (member !== undefined) this.#seek(member, now)
     this.#grant(now)
   }
 
   /**
-   * A peer that hashed the whole blob tells its chunk list. Lists that contradict each other are all given up:
-   * someone lies, and nobody here can tell who.
+   * A peer that hashed the whole blob tells its chunk list. Once two lists contradict each other none is believed any
+   * more: someone lies, and nobody here can tell who.
    */
   vouch(id: string, hashes: Uint8Array): 'accepted' | 'contradicted' | 'malformed' {
     if (hashes.length !== this.layout.count * HASH_BYTES) return 'malformed'
-    // Equal lists are kept once, however many vouch.
-    const same = this.#verified !== undefined && sameBytes(this.#verified, hashes)
-    this.#vouchers.set(id, same ? this.#verified! : hashes)
-    for (const other of this.#vouchers.values()) {
-      if (other === this.#vouchers.get(id) || sameBytes(other, hashes)) continue
-      if (this.#verified !== undefined) this.#tellVerified(new Uint8Array(0))
-      this.#verified = undefined
-      return 'contradicted'
-    }
+    if (this.#contradicted) return 'contradicted'
     if (this.#verified === undefined) {
       this.#verified = hashes
-      this.#tellVerified(hashes)
+      for (const member of this.#members.values())
+        if (member.wants && member.id !== id) this.#untold.add(member.id)
+      this.#tellList(LIST_BYTES_PER_MS)
+      return 'accepted'
     }
-    return 'accepted'
+    if (sameBytes(this.#verified, hashes)) return 'accepted'
+    this.#contradicted = true
+    this.#verified = undefined
+    for (const member of this.#members.values()) {
+      if (!member.wants || this.#untold.has(member.id)) continue
+      this.#effects.push({ type: 'verified', to: member.id, hashes: new Uint8Array(0) })
+    }
+    this.#untold.clear()
+    return 'contradicted'
   }
 
-  /** Moves time on: lapsed leases go to others. */
+  /** Moves time on, about ten times a second: lapsed leases go to others, and so do neighbours of peers that left. */
   tick(now: number): void {
     for (const lease of this.#leases.lapse(now)) {
+      this.#ended(lease)
       this.#effects.push({ type: 'lease-void', to: lease.peer, lease: lease.id })
       const member = this.#members.get(lease.peer)
+      if (member === undefined) continue
       // It may try again, but only after those whose reads did not stall.
-      if (member !== undefined) member.restUntil = now + REST_BASE_MS
+      member.restUntil = now + REST_BASE_MS
+      this.#seek(member, now)
     }
+    for (const member of this.#resting) if (member.restUntil <= now) this.#seek(member, now)
+    this.#graph.settle(now)
+    if (this.#untold.size > 0) this.#tellList(Math.min(MAX_TICK_MS, now - this.#toldAt) * LIST_BYTES_PER_MS)
+    this.#toldAt = now
     this.#grant(now)
   }
 
-  #tellVerified(hashes: Uint8Array): void {
-    for (const member of this.#members.values()) {
-      if (member.wants) this.#effects.push({ type: 'verified', to: member.id, hashes })
+  #place(member: Member, now: number): void {
+    const { id, wants, zone, held, discounted } = member
+    this.#graph.put(id, { wants, zone, offers: !discounted && (wants || held.count > 0) }, now)
+  }
+
+  /** Tells the list to some of those who do not know it yet. */
+  #tellList(bytes: number): void {
+    const hashes = this.#verified
+    if (hashes === undefined) return
+    let left = bytes
+    for (const id of this.#untold) {
+      if (left <= 0) return
+      this.#untold.delete(id)
+      this.#effects.push({ type: 'verified', to: id, hashes })
+      left -= hashes.length
     }
   }
 
-  #uncount(held: Bitfield): void {
-    for (const chunk of held.indices()) this.#holders[chunk]!--
+  #uncount(member: Member): void {
+    if (member.wants) this.#wanting--
+    for (const chunk of member.held.indices()) this.#leases.lost(chunk)
+    this.#seekers.remove(member.id)
+    this.#resting.delete(member)
   }
 
-  #candidatesFor(id: string): string[] {
-    const candidates: string[] = []
-    for (const other of this.#members.values()) {
-      if (other.id !== id && !other.discounted && (other.wants || other.held.count > 0))
-        candidates.push(other.id)
-    }
-    return candidates
+  #ended(lease: Lease): void {
+    this.#pace.ended()
+    this.#leaseCountChanged(lease.peer)
   }
 
-  /** Brings wanting peers that lost neighbours, or found none when they came, back to their degree. */
-  #refill(): void {
-    for (const member of this.#members.values()) {
-      if (
-        member.wants &&
-        this.#graph.neighbours(member.id).size < Math.min(this.#shape.degree, this.#members.size - 1)
-      ) {
-        this.#graph.fill(member.id, this.#candidatesFor(member.id))
-      }
+  #leaseCountChanged(id: string): void {
+    const member = this.#members.get(id)
+    if (member !== undefined && member.slots > 0 && !this.#resting.has(member)) {
+      this.#seekers.add(id, member.zone, this.#leases.countOf(id))
     }
+  }
+
+  /** Puts a member among those that seek a lease, or those that rest, or neither. */
+  #seek(member: Member, now: number): void {
+    this.#resting.delete(member)
+    if (member.slots <= 0) {
+      this.#seekers.remove(member.id)
+    } else if (member.restUntil > now) {
+      this.#seekers.remove(member.id)
+      this.#resting.add(member)
+    } else {
+      this.#seekers.add(member.id, member.zone, this.#leases.countOf(member.id))
+    }
+  }
+
+  #count(needy: boolean): void {
+    if (needy === this.#paced) return
+    this.#paced = needy
+    if (needy) this.#pace.enter()
+    else this.#pace.leave()
   }
 
   #grant(now: number): void {
-    if (this.#wholeOnly && this.#leases.size > 0) return
-    const isHeld = (chunk: number): boolean => this.#holders[chunk]! > 0
-    const longest = this.#wholeOnly ? this.layout.count : runChunks(this.layout)
-    const cap = Math.max(1, Math.ceil(this.#shape.maxLeasesPerPeer / Math.max(1, this.wanting)))
-    while (this.#leases.size < (this.#wholeOnly ? 1 : this.#shape.maxLeases)) {
-      const member = this.#nextLessee(cap, now)
+    this.#count(this.#leases.size > 0 || (this.#leases.free > 0 && this.#seekers.size > 0))
+    if (this.#leases.free === 0 || this.#seekers.size === 0 || this.#pace.pausedUntil > now) return
+    const even = Math.ceil(this.#pace.share / Math.max(1, this.#wanting))
+    const cap = Math.min(this.#shape.maxLeasesPerPeer, even)
+    while (this.#wholeOnly ? this.#leases.size === 0 : this.#pace.mayGrant(this.#leases.size)) {
+      const member = this.#members.get(this.#seekers.next(cap) ?? '')
       if (member === undefined) return
-      const lease = this.#leases.grant(member.id, longest, this.#wholeOnly ? 0 : member.from, isHeld, now)
+      const lease = this.#leases.grant(member.id, this.#wholeOnly ? 0 : member.from, now)
       if (lease === undefined) return
       member.slots--
+      this.#seekers.granted(member.zone)
+      this.#seek(member, now)
+      this.#pace.granted(now)
       this.#effects.push({
         type: 'lease',
         to: member.id,
@@ -287,29 +378,10 @@ export class BlobSwarm {
       })
     }
   }
-
-  /** The peer with the fewest leases of those that ask for one, ties broken at random. */
-  #nextLessee(cap: number, now: number): Member | undefined {
-    let best: Member | undefined
-    let fewest = cap
-    let ties = 0
-    for (const member of this.#members.values()) {
-      if (member.slots <= 0 || member.restUntil > now) continue
-      const leases = this.#leases.countOf(member.id)
-      if (leases < fewest) {
-        best = member
-        fewest = leases
-        ties = 1
-      } else if (best !== undefined && leases === fewest && this.#random() * ++ties < 1) {
-        best = member
-      }
-    }
-    return best
-  }
 }
 
-const HASH_BYTES = 32
-
 function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
-  return a.length === b.length && a.every((byte, i) => byte === b[i])
+  if (a.length !== b.length) return false
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false
+  return true
 }

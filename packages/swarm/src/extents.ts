@@ -18,6 +18,15 @@ export function runChunks(layout: ChunkLayout): number {
 }
 
 /**
+ * Where a run that starts at chunk `start` ends at the latest: at the next multiple of `longest`. The first `longest`
+ * chunks are cut into runs of 1, 1, 2, 4, ... chunks: several peers fetch what everyone waits for first.
+ */
+export function runBorder(longest: number, start: number): number {
+  if (start >= longest) return (Math.floor(start / longest) + 1) * longest
+  return Math.min(longest, 2 ** (32 - Math.clz32(start)))
+}
+
+/**
  * The first run at or after `from` (wrapping around once) of chunks that are all free: it ends before the next chunk
  * that is not free and never crosses a multiple of `longest`. Undefined when no chunk is free.
  */

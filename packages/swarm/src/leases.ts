@@ -1,4 +1,5 @@
-import { firstFreeRun, type Run } from './extents.ts'
+import { type Run, runBorder } from './extents.ts'
+import { IndexSet } from './index-set.ts'
 
 /** The word that one peer may fetch chunks [from, to) from the origin now. */
 export interface Lease extends Run {
@@ -6,71 +7,112 @@ export interface Lease extends Run {
   readonly peer: string
   /** When it lapses unless something is heard of it, ms. */
   deadline: number
+  /** Something was heard of it. */
+  begun: boolean
 }
 
 /** How long a lease lives without a sign of progress, ms. */
 export interface LeaseTimes {
-  /** Until the first byte: an origin may need a while to begin. */
+  /** Until the first byte: an origin may need a while to begin. Doubled when leases lapse before it, to {@link longestMs}. */
   readonly firstByteMs: number
   /** Between two signs of progress. */
   readonly progressMs: number
+  /** The longest that a first byte is waited for. */
+  readonly longestMs: number
 }
 
 /** The times that production starts from. */
-export const DEFAULT_LEASE_TIMES: LeaseTimes = { firstByteMs: 5_000, progressMs: 1_500 }
+export const DEFAULT_LEASE_TIMES: LeaseTimes = { firstByteMs: 3_000, progressMs: 1_500, longestMs: 12_000 }
 
-/** The leases of one blob: no chunk is ever under two of them. It only keeps the book; others decide who gets one. */
+/**
+ * The leases of one blob: no chunk is ever under two of them, and none that a peer holds is leased. It only keeps the
+ * book; others decide who gets one.
+ */
 export class LeaseBook {
   readonly #leases = new Map<number, Lease>()
-  readonly #leased: Uint8Array
+  readonly #byPeer = new Map<string, Set<Lease>>()
+  /** Chunks that nobody holds and nobody has a lease for. */
+  readonly #free: IndexSet
+  readonly #holders: Uint32Array
+  /** The lease of each chunk; 0: none. */
+  readonly #leaseOf: Uint32Array
   readonly #times: LeaseTimes
+  #longest: number
+  #firstByteMs: number
   #nextId = 1
 
-  constructor(chunks: number, times: LeaseTimes = DEFAULT_LEASE_TIMES) {
-    this.#leased = new Uint8Array(chunks)
+  /** @param longest the length of a run, in chunks. */
+  constructor(chunks: number, longest: number, times: LeaseTimes = DEFAULT_LEASE_TIMES) {
+    this.#free = new IndexSet(chunks)
+    for (let chunk = 0; chunk < chunks; chunk++) this.#free.add(chunk)
+    this.#holders = new Uint32Array(chunks)
+    this.#leaseOf = new Uint32Array(chunks)
     this.#times = times
+    this.#longest = longest
+    this.#firstByteMs = times.firstByteMs
   }
 
+  /** Leases at work. */
   get size(): number {
     return this.#leases.size
   }
 
+  /** Chunks that could be leased now. */
+  get free(): number {
+    return this.#free.size
+  }
+
   /** How many leases a peer has. */
   countOf(peer: string): number {
-    let count = 0
-    for (const lease of this.#leases.values()) if (lease.peer === peer) count++
-    return count
+    return this.#byPeer.get(peer)?.size ?? 0
   }
 
-  isLeased(chunk: number): boolean {
-    return this.#leased[chunk] === 1
+  /** The peer that has a lease for a chunk. */
+  lesseeOf(chunk: number): string | undefined {
+    return this.#leases.get(this.#leaseOf[chunk] ?? 0)?.peer
   }
 
-  /** Leases the first free run, at most `longest` chunks, of those that nobody holds; undefined when there is none. */
-  grant(
-    peer: string,
-    longest: number,
-    from: number,
-    isHeld: (chunk: number) => boolean,
-    now: number,
-  ): Lease | undefined {
-    const run = firstFreeRun(
-      this.#leased.length,
-      longest,
-      from,
-      chunk => !this.isLeased(chunk) && !isHeld(chunk),
-    )
-    if (run === undefined) return undefined
-    const lease: Lease = { ...run, id: this.#nextId++, peer, deadline: now + this.#times.firstByteMs }
-    this.#leases.set(lease.id, lease)
-    this.#leased.fill(1, lease.from, lease.to)
+  /** One more peer holds a chunk. */
+  held(chunk: number): void {
+    this.#holders[chunk]!++
+    this.#free.delete(chunk)
+  }
+
+  /** One peer less holds a chunk. */
+  lost(chunk: number): void {
+    this.#holders[chunk]!--
+    this.#judge(chunk)
+  }
+
+  /** From now on the blob is leased whole, from its first free chunk to its end. */
+  leaseWhole(): void {
+    this.#longest = this.#leaseOf.length
+  }
+
+  /** Leases the first free run at or after `from` (going around once); undefined when there is none. */
+  grant(peer: string, from: number, now: number): Lease | undefined {
+    const start = this.#free.next(from) ?? this.#free.next(0)
+    if (start === undefined) return undefined
+    const whole = this.#longest === this.#leaseOf.length
+    const border = whole ? this.#longest : Math.min(this.#leaseOf.length, runBorder(this.#longest, start))
+    let end = start
+    const id = this.#nextId++
+    while (end < border && this.#free.delete(end)) this.#leaseOf[end++] = id
+    const deadline = now + this.#firstByteMs
+    const lease: Lease = { id, peer, from: start, to: end, deadline, begun: false }
+    this.#leases.set(id, lease)
+    const own = this.#byPeer.get(peer)
+    if (own === undefined) this.#byPeer.set(peer, new Set([lease]))
+    else own.add(lease)
     return lease
   }
 
   /** Notes progress. A peer can only speak for its own leases. */
   alive(id: number, peer: string, now: number): void {
     const lease = this.#leases.get(id)
-    if (lease?.peer === peer) lease.deadline = now + this.#times.progressMs
+    if (lease?.peer !== peer) return
+    lease.begun = true
+    lease.deadline = now + this.#times.progressMs
   }
 
   /** Ends a lease; returns it, or undefined when the peer has no such lease. */
@@ -78,13 +120,19 @@ export class LeaseBook {
     const lease = this.#leases.get(id)
     if (lease?.peer !== peer) return undefined
     this.#leases.delete(id)
-    this.#leased.fill(0, lease.from, lease.to)
+    const own = this.#byPeer.get(peer)
+    own?.delete(lease)
+    if (own?.size === 0) this.#byPeer.delete(peer)
+    for (let chunk = lease.from; chunk < lease.to; chunk++) {
+      this.#leaseOf[chunk] = 0
+      this.#judge(chunk)
+    }
     return lease
   }
 
   /** Ends all leases of a peer that left. */
   endAllOf(peer: string): Lease[] {
-    const ended = [...this.#leases.values()].filter(lease => lease.peer === peer)
+    const ended = [...(this.#byPeer.get(peer) ?? [])]
     for (const lease of ended) this.end(lease.id, peer)
     return ended
   }
@@ -92,7 +140,15 @@ export class LeaseBook {
   /** Ends the leases that lapsed. */
   lapse(now: number): Lease[] {
     const lapsed = [...this.#leases.values()].filter(lease => lease.deadline <= now)
+    // An origin that takes long to begin would never get anywhere.
+    if (lapsed.some(lease => !lease.begun)) {
+      this.#firstByteMs = Math.min(this.#times.longestMs, this.#firstByteMs * 2)
+    }
     for (const lease of lapsed) this.end(lease.id, lease.peer)
     return lapsed
+  }
+
+  #judge(chunk: number): void {
+    if (this.#holders[chunk] === 0 && this.#leaseOf[chunk] === 0) this.#free.add(chunk)
   }
 }

@@ -7,11 +7,9 @@ import {
   chunkLayout,
   DEED_WEIGHTS,
   firstFreeRun,
-  LeaseBook,
   MAX_BLOB_BYTES,
   MAX_CHUNK_BYTES,
   MIN_CHUNK_BYTES,
-  NeighbourGraph,
   pickChunk,
   runChunks,
 } from '../src/index.ts'
@@ -109,63 +107,6 @@ describe('runs for the origin', () => {
       ),
       { seed: 3 },
     )
-  })
-})
-
-describe('lease book', () => {
-  it('never has a chunk under two leases, and gets all back', () => {
-    const book = new LeaseBook(40)
-    const held = (chunk: number): boolean => chunk === 7
-    const leases = ['a', 'b', 'a'].map(peer => book.grant(peer, 16, 0, held, 0)!)
-    assert.deepEqual(
-      leases.map(({ from, to }) => [from, to]),
-      [
-        [0, 7],
-        [8, 16],
-        [16, 32],
-      ],
-    )
-    assert.equal(book.countOf('a'), 2)
-    assert.equal(book.end(leases[1]!.id, 'a'), undefined, 'only its own')
-    assert.equal(book.endAllOf('a').length, 2)
-    assert.ok(book.isLeased(8) && !book.isLeased(0))
-  })
-
-  it('lets a lease lapse that makes no progress', () => {
-    const book = new LeaseBook(4, { firstByteMs: 100, progressMs: 10 })
-    const lease = book.grant('a', 4, 0, () => false, 0)!
-    assert.equal(book.lapse(99).length, 0)
-    book.alive(lease.id, 'b', 99)
-    book.alive(lease.id, 'a', 99)
-    assert.equal(book.lapse(108).length, 0)
-    assert.equal(book.lapse(109).length, 1)
-    assert.equal(book.size, 0)
-  })
-})
-
-describe('neighbour graph', () => {
-  it('stays connected and nearly regular while peers come and go', () => {
-    const random = seeded(4)
-    const graph = new NeighbourGraph(6, random)
-    const peers: string[] = []
-    for (let i = 0; i < 300; i++) {
-      const id = `p${i}`
-      graph.add(id)
-      peers.push(id)
-      graph.fill(id, peers)
-      if (i % 7 === 6) {
-        const gone = peers.splice(Math.floor(random() * peers.length), 1)[0]!
-        graph.remove(gone)
-        for (const peer of peers) if (graph.neighbours(peer).size < 6) graph.fill(peer, peers)
-      }
-    }
-    const reached = new Set([peers[0]!])
-    for (const peer of reached) for (const next of graph.neighbours(peer)) reached.add(next)
-    assert.equal(reached.size, peers.length)
-    for (const peer of peers) {
-      const degree = graph.neighbours(peer).size
-      assert.ok(degree >= 6 && degree <= 12, `${degree}`)
-    }
   })
 })
 

@@ -205,7 +205,8 @@ export const OPTIONS = {
     ...swarm,
   }),
   zone: option(label, '', {
-    description: 'Name of this machine’s rack, room or network, for operators.',
+    description:
+      'Name of this machine’s rack, room or network. Peers of one zone get most of their chunks from each other.',
     ...swarm,
   }),
   'cluster-key-file': {

@@ -1,0 +1,166 @@
+/** How many reads of one upstream are tried. */
+export interface PaceShape {
+  /** Leases at first, over all blobs of the upstream. */
+  readonly first: number
+  /** The most that are ever tried. */
+  readonly most: number
+}
+
+const LEAST = 2
+/** A rate is measured over at least this time, ms, and so many chunks for each lease. */
+const EPOCH_MS = 800
+const CHUNKS_PER_LEASE = 2
+/** An epoch that brings no measurement within this time says nothing, ms. */
+const STALE_MS = 8_000
+/** More leases have to bring so much more; fewer may cost so much. */
+const WORTH = 1.1
+const BEARABLE = 0.95
+/** Epochs between two trials once the best number is found; doubled with each trial in vain. */
+const REST_EPOCHS = 4
+const MAX_REST_EPOCHS = 64
+/** The longest that an upstream's wish to be left alone is heeded, ms. */
+export const MAX_PAUSE_MS = 30_000
+
+type Trial = 'none' | 'more' | 'fewer'
+
+/**
+ * How many reads of one upstream are at work at the same time, over all blobs: few at first, more while that brings more
+ * bytes. Many readers of a thin link only delay what everybody waits for first; one alone may not fill a fat one. Pure:
+ * it is told what was granted, ended and received.
+ */
+export class OriginPace {
+  readonly #most: number
+  #limit: number
+  #blobs = 0
+  #active = 0
+  #pausedUntil = 0
+  #trial: Trial = 'none'
+  /** The number that the last trial started from, and what it brought, bytes per ms. */
+  #base: { readonly limit: number; readonly rate: number } | undefined
+  #next: 'more' | 'fewer' = 'more'
+  #restFor = REST_EPOCHS
+  #resting = 0
+  #epochAt: number | undefined
+  #bytes = 0
+  #chunks = 0
+  /** Whether the limit was reached at some moment of the epoch: what comes below it says nothing about it. */
+  #reached = false
+
+  constructor(shape: PaceShape) {
+    this.#limit = Math.min(shape.first, shape.most)
+    this.#most = shape.most
+  }
+
+  /** Leases that may be at work now, over all blobs. */
+  get limit(): number {
+    return this.#limit
+  }
+
+  /** Leases that each blob may have: its fair part, rounded up. */
+  get share(): number {
+    return Math.ceil(this.#limit / Math.max(1, this.#blobs))
+  }
+
+  /** Whether a blob that has so many leases may have another. One that has none always may: none starves another. */
+  mayGrant(leases: number): boolean {
+    if (leases === 0) return true
+    const fair = this.#limit / Math.max(1, this.#blobs)
+    return leases + 1 <= fair || (leases < fair && this.#active < this.#limit)
+  }
+
+  /** Before this time nothing is to be read, ms. */
+  get pausedUntil(): number {
+    return this.#pausedUntil
+  }
+
+  /** Nothing refers to it any more, and it asks for no pause: it can be forgotten. */
+  isIdle(now: number): boolean {
+    return this.#blobs === 0 && this.#active === 0 && this.#pausedUntil <= now
+  }
+
+  /** One more blob has something to be read. */
+  enter(): void {
+    this.#blobs++
+  }
+
+  /** One blob less has something to be read. */
+  leave(): void {
+    this.#blobs--
+  }
+
+  granted(now: number): void {
+    this.#active++
+    if (this.#active < this.#limit) return
+    this.#reached = true
+    if (this.#epochAt === undefined) this.#begin(now)
+  }
+
+  ended(): void {
+    this.#active--
+  }
+
+  /** A chunk came under a lease. */
+  received(bytes: number, now: number): void {
+    if (this.#epochAt === undefined) return
+    this.#bytes += bytes
+    this.#chunks++
+    const elapsed = now - this.#epochAt
+    if (elapsed > STALE_MS) this.#begin(now)
+    else if (elapsed >= EPOCH_MS && this.#chunks >= this.#limit * CHUNKS_PER_LEASE) {
+      if (this.#reached) this.#judge(this.#bytes / elapsed)
+      this.#begin(now)
+    }
+  }
+
+  /** The upstream asked to be left alone for a while: nobody reads, and then fewer do. */
+  pause(ms: number, now: number): void {
+    this.#pausedUntil = Math.max(this.#pausedUntil, now + Math.min(MAX_PAUSE_MS, Math.max(0, ms)))
+    this.#limit = Math.max(LEAST, this.#limit >> 1)
+    this.#trial = 'none'
+    this.#base = undefined
+    this.#resting = this.#restFor
+    this.#epochAt = undefined
+  }
+
+  #begin(now: number): void {
+    this.#epochAt = now
+    this.#bytes = 0
+    this.#chunks = 0
+    this.#reached = this.#active >= this.#limit
+  }
+
+  #judge(rate: number): void {
+    const base = this.#base
+    if (this.#trial === 'none' || base === undefined) {
+      this.#base = { limit: this.#limit, rate }
+      if (this.#resting > 0) this.#resting--
+      else this.#try(this.#next)
+      return
+    }
+    const worth = this.#trial === 'more' ? rate >= base.rate * WORTH : rate >= base.rate * BEARABLE
+    if (worth) {
+      this.#restFor = REST_EPOCHS
+      this.#base = { limit: this.#limit, rate }
+      this.#try(this.#trial)
+      return
+    }
+    this.#limit = base.limit
+    this.#next = this.#trial === 'more' ? 'fewer' : 'more'
+    this.#trial = 'none'
+    this.#resting = this.#restFor
+    this.#restFor = Math.min(MAX_REST_EPOCHS, this.#restFor * 2)
+  }
+
+  #try(trial: 'more' | 'fewer'): void {
+    // Each blob has one at least.
+    const now = Math.max(this.#limit, this.#blobs)
+    const wished = trial === 'more' ? now + Math.max(1, now >> 1) : now - Math.max(1, now >> 2)
+    const limit = Math.min(this.#most, Math.max(LEAST, wished))
+    this.#trial = limit === this.#limit ? 'none' : trial
+    if (this.#trial === 'none') {
+      this.#next = trial === 'more' ? 'fewer' : 'more'
+      this.#resting = this.#restFor
+    }
+    this.#limit = limit
+  }
+}

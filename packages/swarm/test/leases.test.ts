@@ -1,0 +1,185 @@
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import fc from 'fast-check'
+import { LeaseBook, runBorder } from '../src/index.ts'
+import { IndexSet } from '../src/index-set.ts'
+import { LeaseSeekers } from '../src/lease-seekers.ts'
+import { RandomSet } from '../src/random-set.ts'
+import { seeded } from './virtual.ts'
+
+describe('index set', () => {
+  it('behaves like a set of numbers that is searched in order', () => {
+    const steps = fc.array(fc.tuple(fc.boolean(), fc.nat(5_000)), { maxLength: 200 })
+    fc.assert(
+      fc.property(fc.integer({ min: 0, max: 5_000 }), steps, (length, changes) => {
+        const set = new IndexSet(length)
+        const model = new Set<number>()
+        for (const [add, index] of changes) {
+          if (add) {
+            assert.equal(set.add(index), index < length && !model.has(index))
+            if (index < length) model.add(index)
+          } else {
+            assert.equal(set.delete(index), model.delete(index))
+          }
+          const after = [...model].filter(member => member >= index).toSorted((a, b) => a - b)
+          assert.equal(set.next(index), after[0])
+          assert.equal(set.size, model.size)
+        }
+      }),
+      { seed: 1 },
+    )
+  })
+})
+
+describe('random set', () => {
+  it('behaves like a set, and picks every member but the one that is left out', () => {
+    const random = seeded(1)
+    fc.assert(
+      fc.property(fc.array(fc.tuple(fc.boolean(), fc.nat(9)), { maxLength: 60 }), changes => {
+        const set = new RandomSet<number>()
+        const model = new Set<number>()
+        for (const [add, item] of changes) {
+          if (add) assert.equal(set.add(item), !model.has(item) && model.add(item).has(item))
+          else assert.equal(set.delete(item), model.delete(item))
+          assert.deepEqual(new Set(set), model)
+          const others = new Set(Array.from({ length: 100 }, () => set.pickOther(item, random)))
+          model.delete(item)
+          if (model.size > 0) assert.deepEqual(others, model)
+          else assert.deepEqual([...others], [undefined])
+          if (set.has(item)) model.add(item)
+        }
+      }),
+      { seed: 2 },
+    )
+  })
+})
+
+describe('run borders', () => {
+  it('cut the first run into ever longer ones, whoever asks', () => {
+    const starts: number[] = []
+    for (let at = 0; at < 64; at = runBorder(16, at)) starts.push(at)
+    assert.deepEqual(starts, [0, 1, 2, 4, 8, 16, 32, 48])
+    assert.equal(runBorder(16, 5), 8)
+    assert.equal(runBorder(16, 17), 32)
+    assert.equal(runBorder(1, 0), 1)
+    assert.equal(runBorder(5, 4), 5)
+  })
+})
+
+describe('lease book', () => {
+  it('never has a chunk under two leases nor leases one that is held, and leases all of them in the end', () => {
+    const step = fc.record({
+      what: fc.constantFrom('grant', 'grant', 'end', 'held', 'lost', 'lapse', 'leave'),
+      peer: fc.constantFrom('a', 'b', 'c'),
+      at: fc.nat(99),
+    })
+    fc.assert(
+      fc.property(
+        fc.integer({ min: 1, max: 100 }),
+        fc.integer({ min: 1, max: 16 }),
+        fc.array(step, { maxLength: 150 }),
+        (count, longest, steps) => {
+          const book = new LeaseBook(count, longest, { firstByteMs: 50, progressMs: 20, longestMs: 100 })
+          const owners = Array.from<string | undefined>({ length: count })
+          const holders = Array.from({ length: count }, () => 0)
+          const leases = new Map<number, { peer: string; from: number; to: number }>()
+          const over = (lease: { id: number; from: number; to: number }): void => {
+            assert.ok(leases.delete(lease.id))
+            owners.fill(undefined, lease.from, lease.to)
+          }
+          let now = 0
+          const grant = (peer: string, from: number): boolean => {
+            const lease = book.grant(peer, from, now)
+            if (lease === undefined) return false
+            assert.ok(lease.to > lease.from && lease.to - lease.from <= longest)
+            for (let chunk = lease.from; chunk < lease.to; chunk++) {
+              assert.equal(owners[chunk], undefined)
+              assert.equal(holders[chunk], 0)
+              owners[chunk] = peer
+            }
+            leases.set(lease.id, lease)
+            return true
+          }
+          for (const { what, peer, at } of steps) {
+            now += 10
+            const chunk = at % count
+            if (what === 'grant') grant(peer, chunk)
+            else if (what === 'held') {
+              holders[chunk]!++
+              book.held(chunk)
+            } else if (what === 'lost' && holders[chunk]! > 0) {
+              holders[chunk]!--
+              book.lost(chunk)
+            } else if (what === 'lapse') for (const lease of book.lapse(now)) over(lease)
+            else if (what === 'leave') for (const lease of book.endAllOf(peer)) over(lease)
+            else if (what === 'end') {
+              const [id] = [...leases.keys()]
+              if (id === undefined) continue
+              const ended = book.end(id, peer)
+              assert.equal(ended !== undefined, leases.get(id)!.peer === peer, 'only its own')
+              if (ended !== undefined) over(ended)
+            }
+            assert.equal(book.size, leases.size)
+            for (const name of ['a', 'b', 'c']) {
+              const own = [...leases.values()].filter(lease => lease.peer === name)
+              assert.equal(book.countOf(name), own.length)
+            }
+            owners.forEach((owner, index) => assert.equal(book.lesseeOf(index), owner))
+          }
+          while (grant('a', 0)) assert.ok(leases.size <= count)
+          owners.forEach((owner, index) => assert.ok(owner !== undefined || holders[index]! > 0))
+        },
+      ),
+      { seed: 3 },
+    )
+  })
+
+  it('lets a lease lapse that makes no progress, and waits longer where origins are slow to begin', () => {
+    const book = new LeaseBook(4, 4, { firstByteMs: 100, progressMs: 10, longestMs: 150 })
+    const lease = book.grant('a', 0, 0)!
+    assert.equal(book.lapse(99).length, 0)
+    book.alive(lease.id, 'b', 99)
+    book.alive(lease.id, 'a', 99)
+    assert.equal(book.lapse(108).length, 0)
+    assert.equal(book.lapse(109).length, 1)
+    assert.equal(book.size, 0)
+    assert.equal(book.grant('a', 0, 0)!.deadline, 100)
+    book.lapse(100)
+    assert.equal(book.grant('a', 0, 0)!.deadline, 150)
+  })
+
+  it('leases the blob as a whole once its origin ignores ranges', () => {
+    const book = new LeaseBook(40, 4)
+    book.leaseWhole()
+    assert.deepEqual(
+      [book.grant('a', 0, 0)!].map(({ from, to }) => [from, to]),
+      [[0, 40]],
+    )
+  })
+})
+
+describe('lease seekers', () => {
+  it('takes the zone with the fewest so far, there one with the fewest now', () => {
+    const seekers = new LeaseSeekers(seeded(4))
+    for (const [peer, zone] of [
+      ['a1', 'a'],
+      ['a2', 'a'],
+      ['b1', 'b'],
+    ] as const)
+      seekers.add(peer, zone, 0)
+    const counts = new Map<string, number>()
+    for (let i = 0; i < 30; i++) {
+      const peer = seekers.next(100)!
+      const count = (counts.get(peer) ?? 0) + 1
+      counts.set(peer, count)
+      seekers.granted(peer[0]!)
+      seekers.add(peer, peer[0]!, count)
+    }
+    assert.equal(counts.get('b1'), 15)
+    assert.ok(Math.abs(counts.get('a1')! - counts.get('a2')!) <= 1)
+    assert.equal(seekers.next(1), undefined, 'all have more than that')
+    for (const peer of ['a1', 'a2', 'b1']) seekers.remove(peer)
+    assert.equal(seekers.size, 0)
+    assert.equal(seekers.next(100), undefined)
+  })
+})

@@ -1,0 +1,80 @@
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import { MAX_PAUSE_MS, OriginPace } from '../src/index.ts'
+
+const CHUNK = 1_000_000
+
+/**
+ * Reads an origin for a while, with as many leases as the pace allows: each connection carries `perLease`, all together
+ * `link`, bytes per ms. Returns the limits over time.
+ */
+function read(pace: OriginPace, perLease: number, link: number, ms: number, blobs = 1): number[] {
+  const leases = Array.from({ length: blobs }, () => 0)
+  const limits: number[] = []
+  for (let i = 0; i < blobs; i++) pace.enter()
+  let due = 0
+  for (let now = 0; now < ms; now += 10) {
+    for (let blob = 0; blob < blobs; blob++) {
+      while (pace.mayGrant(leases[blob]!)) {
+        leases[blob]!++
+        pace.granted(now)
+      }
+    }
+    const active = leases.reduce((sum, count) => sum + count, 0)
+    due += 10 * Math.min(link, active * perLease)
+    for (; due >= CHUNK; due -= CHUNK) {
+      pace.received(CHUNK, now)
+      // A run is over now and then.
+      const blob = leases.findIndex(count => count > 0)
+      leases[blob]!--
+      pace.ended()
+    }
+    limits.push(pace.limit)
+  }
+  return limits
+}
+
+const meanOf = (numbers: readonly number[]): number =>
+  numbers.reduce((sum, number) => sum + number, 0) / numbers.length
+
+describe('the pace of an upstream', () => {
+  it('starts with few, and stays with few on a thin link', () => {
+    const pace = new OriginPace({ first: 4, most: 32 })
+    const limits = read(pace, 12_500, 12_500, 60_000)
+    assert.equal(limits[0], 4)
+    assert.ok(Math.max(...limits) <= 6, `${Math.max(...limits)}`)
+    assert.ok(meanOf(limits.slice(3_000)) < 4)
+  })
+
+  it('climbs until a fat link is full, not beyond', () => {
+    const pace = new OriginPace({ first: 4, most: 32 })
+    const late = read(pace, 50_000, 800_000, 60_000).slice(2_000)
+    assert.ok(meanOf(late) >= 13 && meanOf(late) <= 26, `${meanOf(late)}`)
+  })
+
+  it('never goes beyond its bound', () => {
+    const pace = new OriginPace({ first: 4, most: 8 })
+    assert.equal(Math.max(...read(pace, 50_000, 8_000_000, 30_000)), 8)
+  })
+
+  it('lets every blob have one, and shares the rest', () => {
+    const pace = new OriginPace({ first: 4, most: 32 })
+    for (let i = 0; i < 10; i++) pace.enter()
+    assert.ok(pace.mayGrant(0))
+    assert.ok(!pace.mayGrant(1))
+    for (let i = 0; i < 8; i++) pace.leave()
+    assert.ok(pace.mayGrant(1))
+    assert.ok(!pace.mayGrant(2))
+  })
+
+  it('pauses as long as the upstream asks, within a bound, and goes on with fewer', () => {
+    const pace = new OriginPace({ first: 8, most: 32 })
+    pace.pause(1_000, 500)
+    assert.equal(pace.pausedUntil, 1_500)
+    assert.equal(pace.limit, 4)
+    pace.pause(1e9, 500)
+    assert.equal(pace.pausedUntil, 500 + MAX_PAUSE_MS)
+    assert.equal(pace.limit, 2)
+    assert.ok(!pace.isIdle(600) && pace.isIdle(500 + MAX_PAUSE_MS))
+  })
+})

@@ -3,7 +3,8 @@ import { join } from 'node:path'
 import { type Daemon, freePort, httpStatus, type Lab } from '@darter/testing'
 import { type Mirror, UPSTREAM } from './mirror.ts'
 
-const MAIN = join(import.meta.dirname, '..', '..', 'packages', 'cli', 'src', 'main.ts')
+/** The command line's program. */
+export const MAIN = join(import.meta.dirname, '..', '..', 'packages', 'cli', 'src', 'main.ts')
 
 /** A line of a program's structured log. */
 export interface LogLine {

@@ -14,7 +14,7 @@ const columns = (lines: readonly Line[]) => {
 const isLoopback = (address: string) => /^(?:127\.|::1$|localhost$)|^\/ip4\/127\.|^\/ip6\/::1\//.test(address)
 
 /** `host:port` as a URL has it; an address that stands for every interface becomes the loopback one. */
-function authority({ host, port }: { readonly host: string; readonly port: number }): string {
+export function authority({ host, port }: { readonly host: string; readonly port: number }): string {
   const reachable = host === '0.0.0.0' ? '127.0.0.1' : host === '::' ? '::1' : host
   return reachable.includes(':') ? `[${reachable}]:${port}` : `${reachable}:${port}`
 }

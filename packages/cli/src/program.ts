@@ -1,4 +1,4 @@
-import { DarterError } from '@darter/oci'
+import { DarterError, type Digest, isDigest } from '@darter/oci'
 import { parseBytes, UnitError } from '@darter/runtime'
 import { Command, CommanderError, InvalidArgumentError } from 'commander'
 import { ConfigError } from './config/errors.ts'
@@ -9,7 +9,7 @@ import type { OptionKey } from './config/schema.ts'
 import { VERSION } from './version.ts'
 
 /** A command's work, given its settings and its own few flags; resolves to the exit code. */
-type Run<O> = (resolved: Resolved, own: O) => Promise<number>
+type Run<O> = (resolved: Resolved, own: O, args: readonly string[]) => Promise<number>
 
 const USAGE = 2
 
@@ -27,6 +27,22 @@ const imageSize = (text: string) => {
     if (!(error instanceof UnitError)) throw error
   }
   throw new InvalidArgumentError('It must be a size such as 256MiB or 1GiB.')
+}
+
+const wantedDigest = (text: string): Digest => {
+  if (isDigest(text)) return text
+  throw new InvalidArgumentError('It must be sha256: and 64, or sha512: and 128 lower-case hex digits.')
+}
+
+const addHeader = (text: string, before: ReadonlyMap<string, string>): ReadonlyMap<string, string> => {
+  const [, name, value] = /^([!#$%&'*+.^_`|~\w-]+):[ \t]*([\t\x20-\x7e\x80-\xff]*)$/.exec(text) ?? []
+  if (name === undefined || value === undefined) throw new InvalidArgumentError("It must be 'Name: value'.")
+  return new Map([...before, [name.toLowerCase(), value]])
+}
+
+const absoluteUrl = (text: string): URL => {
+  if (/^(?:https?|s3):\/\//i.test(text) && URL.canParse(text)) return new URL(text)
+  throw new InvalidArgumentError('It must be an https://, http:// or s3:// URL.')
 }
 
 /** The `darter` command line. Commands load their own code when they run; `exit` receives a command's exit code. */
@@ -62,7 +78,7 @@ function createProgram(exit: (code: number) => void): Command {
     command.action(async () => {
       const own = command.opts<O & { config?: string }>()
       const resolved = await loadSettings({ flags: given(), configFile: own.config, env: process.env })
-      exit(await (await load())(resolved, own))
+      exit(await (await load())(resolved, own, command.args))
     })
     return command
   }
@@ -98,6 +114,34 @@ function createProgram(exit: (code: number) => void): Command {
       const { runDemo } = await import('./commands/demo.ts')
       exit(await runDemo({ imageBytes: size, layers, peers, json, keep }))
     })
+  add<{ output?: string; digest?: Digest; header: ReadonlyMap<string, string>; quiet: boolean }>(
+    'get',
+    'Fetch a URL through the peer that runs on this machine, and the swarm.',
+    ['door.host', 'door.port'],
+    async () => {
+      const { runGet } = await import('./commands/get.ts')
+      return async (resolved, { output, digest, header, quiet }, [url = '']) =>
+        await runGet(resolved, { url: absoluteUrl(url), output, digest, headers: header, quiet })
+    },
+  )
+    .argument(
+      '<URL>',
+      'An https://, http:// or s3:// URL that the peer may read (its option --url-allow).',
+      absoluteUrl,
+    )
+    .option('-o, --output <FILE>', 'File or directory to write to; - for standard output.')
+    .option(
+      '--digest <DIGEST>',
+      'The sha256:... or sha512:... digest that the content must have.',
+      wantedDigest,
+    )
+    .option(
+      '--header <HEADER>',
+      "A header for the URL's origin, such as 'Authorization: Bearer ...'.",
+      addHeader,
+      new Map(),
+    )
+    .option('-q, --quiet', 'Say nothing but errors.', false)
   add(
     'status',
     'Show what the peer and the scheduler on this machine are doing.',

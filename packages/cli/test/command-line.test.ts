@@ -33,7 +33,7 @@ async function darter(args: readonly string[], env: Readonly<Record<string, stri
 test('help names every command, and every option with its variable and default', async () => {
   const top = await darter(['--help'])
   assert.equal(top.code, 0)
-  for (const name of ['up', 'scheduler', 'peer', 'demo', 'status', 'config']) {
+  for (const name of ['up', 'scheduler', 'peer', 'demo', 'get', 'status', 'config']) {
     assert.match(top.stdout, new RegExp(`^  ${name} `, 'm'))
   }
   const { stdout, code } = await darter(['config', '--help'])

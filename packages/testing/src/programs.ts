@@ -20,6 +20,7 @@ const PACKAGES = {
   nginx: 'nginx-light',
   ip: 'iproute2',
   tc: 'iproute2',
+  script: 'bsdutils',
 } as const
 
 /** A program that is not part of Darter and that a test cannot do without. */

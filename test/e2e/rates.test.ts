@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict'
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { before, describe, test } from 'node:test'
 import { type Registry, requirePrograms, startRegistry, useLab } from '@darter/testing'
 import { pullWithNode } from '../harness/clients/node.ts'
@@ -13,6 +15,7 @@ import {
 import { allDigests } from '../harness/expect.ts'
 import { type Image, noiseImage } from '../harness/images.ts'
 import { type Meter, startMeter } from '../harness/meter.ts'
+import { UPSTREAM } from '../harness/mirror.ts'
 import { pushImage } from '../harness/push.ts'
 
 const KIB = 1024
@@ -40,7 +43,7 @@ async function assertSmooth(...programs: readonly Darter[]): Promise<void> {
   }
 }
 
-describe('rates', requirePrograms(['docker-registry']), () => {
+describe('limits on traffic', requirePrograms(['docker-registry']), () => {
   const lab = useLab('rates')
   let registry: Registry
   let meter: Meter
@@ -73,6 +76,21 @@ describe('rates', requirePrograms(['docker-registry']), () => {
     assert.ok((await peer.metric('darter_rate_limit_wait_seconds_total', { limit: 'origin' })) > 1)
     await assertSmooth(peer)
     await peer.daemon.stop()
+  })
+
+  test('no more connections are made to an upstream than its configuration allows', async () => {
+    const { repository, image } = await newImage([4 * MIB, 4 * MIB, 4 * MIB, 4 * MIB])
+    const file = join(lab.makeDir('config'), 'darter.yaml')
+    const upstream = `{name: ${UPSTREAM}, url: "${meter.url}", max-connections: 2}`
+    writeFileSync(file, `upstreams: [${upstream}]\ndefault-upstream: ${UPSTREAM}\n`)
+    const peer = await startPeer(lab, { name: 'few', upstreams: [], args: ['--config', file] })
+    meter.setRate(20 * MIB)
+    meter.reset()
+    await pull(peer, repository, image)
+    assert.equal(meter.peakConnections, 2)
+    await assertSmooth(peer)
+    await peer.daemon.stop()
+    meter.setRate(undefined)
   })
 
   test('a peer sends to all others together no faster than its rate', async () => {

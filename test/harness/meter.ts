@@ -51,6 +51,8 @@ export interface Meter {
   readonly requests: readonly MeteredRequest[]
   /** Bytes of all response bodies that `filter` accepts. */
   bodyBytes(filter?: (request: MeteredRequest) => boolean): number
+  /** The most connections that were open at the same moment since the last {@link reset}. */
+  readonly peakConnections: number
   /** Forgets the requests counted so far. */
   reset(): void
   /** Sets or clears the rule for faults. */
@@ -170,6 +172,12 @@ export async function startMeter(lab: Lab, target: string): Promise<Meter> {
     request.pipe(upstream)
   })
   server.requestTimeout = 0
+  let connections = 0
+  let peakConnections = 0
+  server.on('connection', socket => {
+    peakConnections = Math.max(peakConnections, ++connections)
+    socket.once('close', () => connections--)
+  })
   const listening = await listen(lab, server)
   lab.defer(() => agent.destroy())
   return {
@@ -180,8 +188,12 @@ export async function startMeter(lab: Lab, target: string): Promise<Meter> {
     },
     bodyBytes: (filter = () => true) =>
       requests.filter(filter).reduce((sum, request) => sum + request.bodyBytes, 0),
+    get peakConnections() {
+      return peakConnections
+    },
     reset() {
       requests = []
+      peakConnections = connections
     },
     setFault(next) {
       rule = next

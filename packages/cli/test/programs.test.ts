@@ -51,6 +51,29 @@ test('a configured upstream takes the place of the default one and keeps its oth
   })
 })
 
+test('limits on traffic are handed on in bytes per second; without them there are none', async () => {
+  const file = 'transfer: {upload-rate: 1MiB, download-rate: 8mbit, origin-rate: 64KiB/s, max-uploads: 3}'
+  const upstream = 'upstreams: [{name: a, url: "http://a", max-connections: 4}]'
+  const limited = await peerConfig(from(`${file}\n${upstream}`))
+  assert.deepEqual(limited.transfers, {
+    uploadBytesPerSecond: 2 ** 20,
+    downloadBytesPerSecond: 1_000_000,
+    originBytesPerSecond: 2 ** 16,
+    maxUploads: 3,
+    maxDownloads: 16,
+    progressTimeoutMs: 10_000,
+  })
+  const [first] = limited.upstreams
+  assert.equal(first?.kind === 'registry' && first.maxConnections, 4)
+  const { transfers } = await peerConfig(from(''))
+  const { uploadBytesPerSecond, downloadBytesPerSecond, originBytesPerSecond } = transfers
+  assert.deepEqual([uploadBytesPerSecond, downloadBytesPerSecond, originBytesPerSecond], [0, 0, 0])
+  assert.match(
+    await refused('upstreams: [{name: a, url: "oci-layout:/a", max-connections: 4}]'),
+    /max-connections .*means nothing for a directory/,
+  )
+})
+
 test('the default upstream is the configured one, docker.io, or the only one', async () => {
   const lone = await peerConfig(from('default-upstreams: false\nupstreams: ["a=http://a"]'))
   assert.equal(lone.defaultUpstream, 'a')

@@ -243,16 +243,17 @@ export const OPTIONS = {
   }),
 
   'transfer.upload-rate': option(rateLimit, 0, {
-    description: 'How fast chunks are sent to other peers, over all of them; 0: as fast as it goes.',
+    description: 'Bytes per second that are sent to other peers, all together, such as 50MiB; 0: unlimited.',
     ...transfer,
   }),
   'transfer.download-rate': option(rateLimit, 0, {
     description:
-      'How fast bytes are received from other peers and origins together; 0: as fast as it goes. Clients of this machine get what is already here without a limit.',
+      'Bytes per second that other peers and origins together may send here, such as 50MiB; 0: unlimited. What is already here goes to clients without a limit.',
     ...transfer,
   }),
   'transfer.origin-rate': option(rateLimit, 0, {
-    description: 'How fast bytes are received from origins, over all upstreams; 0: as fast as it goes.',
+    description:
+      'Bytes per second that origins may send here, over all upstreams, such as 50MiB; 0: unlimited.',
     ...transfer,
   }),
   'transfer.max-uploads': option(count(1, 1024), 32, {

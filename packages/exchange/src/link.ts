@@ -1,5 +1,5 @@
 import type { TLSSocket } from 'node:tls'
-import { type ChunkBuffers, type Logger, takeAll, type Throttle } from '@darter/runtime'
+import type { ChunkBuffers, Logger, Throttle } from '@darter/runtime'
 import {
   decodeRefusal,
   decodeRequest,
@@ -69,6 +69,8 @@ export interface DrivenLink extends Link {
 
 /** How long queued frames may take to leave when a link closes in order, in ms. */
 const FLUSH_MS = 300
+/** What is paid for ahead of what comes, where the throttle gives so much: to pause for every TLS record would be costly. */
+const PAID_AHEAD_BYTES = 256 * 1024
 /** Blobs that the other side may be interested in as far as idleness goes. */
 const MAX_INTERESTS = 4096
 
@@ -88,7 +90,7 @@ export function createLink(options: LinkOptions): DrivenLink {
   let chunkBytes = 0
   /** Frames other than pings, both ways. */
   let traffic = 0
-  /** Bytes that came and that the throttle has not allowed yet: the socket is not read until it has. */
+  /** Bytes that came and are not paid for at the throttle, for which the socket is paused; below 0: paid ahead. */
   let unpaid = 0
   const gone = new AbortController()
 
@@ -173,17 +175,17 @@ export function createLink(options: LinkOptions): DrivenLink {
     },
   })
 
-  /** Reads no more until the throttle allows what came. */
-  const pause = async (throttle: Throttle, bytes: number): Promise<void> => {
+  /** Has what came paid for, and reads no more until it is. */
+  const pay = async (throttle: Throttle, bytes: number): Promise<void> => {
+    const waits = unpaid > 0
     unpaid += bytes
     // What the socket still hands over after it was paused is paid for in the same wait.
-    if (unpaid > bytes) return
+    if (waits || unpaid <= 0) return
     socket.pause()
     try {
       while (unpaid > 0) {
-        const due = unpaid
-        await takeAll(throttle, due, gone.signal)
-        unpaid -= due
+        const paid = await throttle.take(unpaid + PAID_AHEAD_BYTES, gone.signal)
+        unpaid -= paid
       }
       socket.resume()
     } catch {
@@ -273,7 +275,7 @@ export function createLink(options: LinkOptions): DrivenLink {
     receive: bytes => {
       if (closed) return
       received += bytes.length
-      if (downloadThrottle !== undefined) void pause(downloadThrottle, bytes.length)
+      if (downloadThrottle !== undefined) void pay(downloadThrottle, bytes.length)
       try {
         reader.push(bytes)
       } catch (error) {

@@ -90,11 +90,6 @@ export function createThrottle(options: {
   }
 }
 
-/** Waits until all of `bytes` were allowed; for bytes that have moved already, or move in one piece. */
-export async function takeAll(throttle: Throttle, bytes: number, signal: AbortSignal): Promise<void> {
-  for (let left = bytes; left > 0; ) left -= await throttle.take(left, signal)
-}
-
 /** One throttle for bytes to which two limits apply; undefined when neither does. */
 export function chainThrottles(
   first: Throttle | undefined,

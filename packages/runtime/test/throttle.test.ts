@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test, type TestContext } from 'node:test'
-import { chainThrottles, createThrottle, takeAll, type Throttle } from '@darter/runtime'
+import { chainThrottles, createThrottle, type Throttle } from '@darter/runtime'
 import fc from 'fast-check'
 
 const forever = new AbortController().signal
@@ -100,16 +100,6 @@ test('one that is called off leaves the line, and those behind it go on', async 
   assert.equal(throttle.holdsBack, true)
   await pass(1)
   assert.equal(throttle.holdsBack, false)
-})
-
-test('bytes that moved already are waited for in parts', async t => {
-  const { throttle, pass, now } = throttleIn(t, 4000)
-  let paidAt: number | undefined
-  void takeAll(throttle, 5000, forever).then(() => {
-    paidAt = now()
-  })
-  await pass(2000)
-  assert.equal(paidAt, 1000)
 })
 
 test('two limits hold together, the slower one counts, and nothing that one allowed is lost', async t => {

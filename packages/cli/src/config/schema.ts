@@ -253,7 +253,7 @@ export const OPTIONS = {
   }),
   'transfer.origin-rate': option(rateLimit, 0, {
     description:
-      'Bytes per second that origins may send here, over all upstreams, such as 50MiB; 0: unlimited.',
+      'Bytes per second that origins may send here, over all upstreams and URLs, such as 50MiB; 0: unlimited.',
     ...transfer,
   }),
   'transfer.max-uploads': option(count(1, 1024), 32, {

@@ -1,4 +1,5 @@
 import type { UrlPattern } from '@darter/oci'
+import type { S3Credentials } from '@darter/origin'
 
 /**
  * What a peer is told when it is made: every value checked, every size in bytes, every time in milliseconds, every
@@ -40,7 +41,7 @@ export interface DoorConfig extends ListenAddress {
 }
 
 /** Where images come from at first. */
-export type UpstreamConfig = RegistryUpstreamConfig | DirectoryUpstreamConfig
+export type UpstreamConfig = RegistryUpstreamConfig | DirectoryUpstreamConfig | S3UpstreamConfig
 
 /** An OCI registry over HTTP. */
 export interface RegistryUpstreamConfig {
@@ -76,6 +77,28 @@ export interface DirectoryUpstreamConfig {
   readonly hosts: readonly string[]
   /** Absolute path of the directory that holds `oci-layout` and `index.json`. */
   readonly path: string
+}
+
+/**
+ * A bucket of an S3-compatible object store, read by URLs (`s3://bucket/key`). Everyone who reaches the door reads it with
+ * the credentials that are configured.
+ */
+export interface S3UpstreamConfig {
+  readonly kind: 's3'
+  readonly name: string
+  readonly hosts: readonly string[]
+  readonly bucket: string
+  /** Only objects whose keys begin so may be read; '' for all. Ends in a slash otherwise. */
+  readonly prefix: string
+  /** `https://host[:port]`, or `http://` where the configuration says so. */
+  readonly endpoint: string
+  readonly region: string
+  readonly pathStyle: boolean
+  readonly caFile: string | undefined
+  /** Undefined: requests are not signed. Never logged. */
+  readonly credentials: S3Credentials | { readonly file: string; readonly profile: string } | undefined
+  /** Connections to the endpoint at the same moment; undefined: 32. */
+  readonly maxConnections: number | undefined
 }
 
 /** Which URLs may be read besides those of the upstreams' own hosts. */

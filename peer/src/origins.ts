@@ -4,11 +4,19 @@ import {
   createDockerConfigSource,
   createLayoutOrigin,
   createRegistryOrigin,
+  createS3Site,
+  createSharedCredentialsSource,
   type UrlSiteOptions,
 } from '@darter/origin'
 import type { Logger, Metrics, Throttle } from '@darter/runtime'
-import type { PeerConfig, RegistryUpstreamConfig } from './config.ts'
-import { createSites, type Sites } from './urls/sites.ts'
+import type {
+  DirectoryUpstreamConfig,
+  PeerConfig,
+  RegistryUpstreamConfig,
+  S3UpstreamConfig,
+  UpstreamConfig,
+} from './config.ts'
+import { type Bucket, createSites, type SiteOptions, type Sites } from './urls/sites.ts'
 import { createUpstreams, type Upstream, type Upstreams } from './upstreams.ts'
 
 /** How long the credential helpers may take at the start, ms. */
@@ -36,7 +44,7 @@ export async function openOrigins(options: {
   const onRequest: UrlSiteOptions['onRequest'] = ({ kind, status }) =>
     requests.inc({ kind, status: status === undefined ? 'none' : `${status}` })
   const upstreams = await Promise.all(
-    config.upstreams.map(async (upstream): Promise<Upstream> => {
+    config.upstreams.filter(isForImages).map(async (upstream): Promise<Upstream> => {
       const { name } = upstream
       if (upstream.kind === 'oci-layout') {
         const origin = createLayoutOrigin({ name, directory: upstream.path, progressTimeoutMs, throttle })
@@ -74,14 +82,39 @@ export async function openOrigins(options: {
         : [],
     ),
   )
-  const sites = createSites({
-    allow: config.urls.allow,
-    ca: await readCa(config.urls.caFile),
-    configured,
-    site: { loopMarker, limits: { progressTimeoutMs }, throttle, onRequest },
-    log,
-  })
+  const site = { loopMarker, limits: { progressTimeoutMs }, throttle, onRequest }
+  const buckets = await Promise.all(
+    config.upstreams.flatMap(upstream => (upstream.kind === 's3' ? [openBucket(upstream, site)] : [])),
+  )
+  const urlCa = await readCa(config.urls.caFile)
+  const sites = createSites({ allow: config.urls.allow, ca: urlCa, configured, buckets, site, log })
   return { upstreams: createUpstreams({ upstreams, default: config.defaultUpstream }), sites }
+}
+
+/** Whether registry clients can be served from it. */
+function isForImages(upstream: UpstreamConfig): upstream is RegistryUpstreamConfig | DirectoryUpstreamConfig {
+  return upstream.kind !== 's3'
+}
+
+async function openBucket(config: S3UpstreamConfig, site: SiteOptions): Promise<Bucket> {
+  const { bucket, prefix, credentials } = config
+  const { site: opened, urlOf } = createS3Site({
+    ...site,
+    endpoint: new URL(config.endpoint),
+    bucket,
+    pathStyle: config.pathStyle,
+    region: config.region,
+    ca: await readCa(config.caFile),
+    limits: {
+      ...site.limits,
+      ...(config.maxConnections !== undefined && { connections: config.maxConnections }),
+    },
+    credentials:
+      credentials !== undefined && 'file' in credentials
+        ? createSharedCredentialsSource(credentials)
+        : async () => credentials,
+  })
+  return { bucket, prefix, site: opened, urlOf, hasCredentials: credentials !== undefined }
 }
 
 async function readCa(file: string | undefined): Promise<string | undefined> {

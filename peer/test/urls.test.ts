@@ -107,7 +107,7 @@ test('what other peers say of a URL counts until it proves wrong, and for nobody
   const { site, asked } = describingSite({ size: 9, digest: undefined, validator: 'etag "1"', headers: {} })
   const urls = createUrls({
     sites: {
-      find: url => ({ site, url, place: url.origin, named: true, hasCredentials: false }),
+      find: url => ({ site, url, place: url.origin, named: true, hasCredentials: false, takesHeaders: true }),
       close: async () => {},
     },
     facts: { ...lonelyFacts, lastKnown: async () => lie },
@@ -141,7 +141,7 @@ test('an origin’s own word is believed like an upstream’s where it is named,
   for (const named of [true, false]) {
     const urls = createUrls({
       sites: {
-        find: url => ({ site, url, place: url.origin, named, hasCredentials: false }),
+        find: url => ({ site, url, place: url.origin, named, hasCredentials: false, takesHeaders: true }),
         close: async () => {},
       },
       facts: lonelyFacts,

@@ -54,6 +54,8 @@ export interface PeerOptions {
   readonly awaitScheduler?: boolean
   /** More flags. */
   readonly args?: readonly string[]
+  /** More variables in the environment. */
+  readonly env?: Readonly<Record<string, string>>
 }
 
 /** `--upstream` of the tests' upstream at an address. */
@@ -105,6 +107,7 @@ async function startProgram(
     readonly args: readonly string[]
     readonly port: number
     readonly awaitScheduler?: boolean
+    readonly env?: Readonly<Record<string, string>> | undefined
   },
 ) {
   const { name, port } = options
@@ -118,6 +121,7 @@ async function startProgram(
       args: [MAIN, options.command, '--data-dir', dataDir, '--log-format', 'json', ...options.args],
       ready: () => isReady(port, options.awaitScheduler === true),
       stopTimeoutMs: 20_000,
+      ...(options.env !== undefined && { env: options.env }),
     })
   let daemon = await start()
   return {
@@ -189,6 +193,7 @@ export async function startPeer(lab: Lab, options: PeerOptions): Promise<Peer> {
     args: [...flags, ...cluster],
     port: admin,
     awaitScheduler: options.scheduler !== undefined && options.awaitScheduler !== false,
+    env: options.env,
   })
   return Object.assign(program, { mirror, swarmPort, dataPort })
 }

@@ -39,14 +39,18 @@ As a flag, an upstream is \`NAME=URL\`. In the file it may be such text too, or 
 | Key | Meaning |
 | --- | --- |
 | \`name\` | As clients say it in a path (\`/v2/NAME/...\`) or in \`?ns=NAME\`: lower case, a port is allowed. |
-| \`url\` | \`https://HOST[:PORT][/PATH]\`, certificates verified; \`http://...\` for a registry without TLS; \`oci-layout:DIRECTORY\` for an OCI image layout on disk. |
+| \`url\` | \`https://HOST[:PORT][/PATH]\`, certificates verified; \`http://...\` for a registry without TLS; \`oci-layout:DIRECTORY\` for an OCI image layout on disk; \`s3://BUCKET[/PREFIX]\` for a bucket that is read by URLs. |
 | \`hosts\` | Other names that clients use for it. Without this key, those of the default list for the name. |
 | \`ca\` | PEM file with the certificate authorities to trust instead of the system's. |
-| \`username\` | For callers that bring no credentials of their own. |
-| \`password\` | The password that belongs to it. Masked wherever the configuration is shown. |
+| \`username\` | For callers that bring no credentials of their own. For a bucket, the id of the access key. |
+| \`password\` | The password, or secret access key, that belongs to it. Masked wherever the configuration is shown. |
 | \`password-file\` | A file whose first line is the password, instead of \`password\`. |
 | \`docker-config\` | A docker \`config.json\` for this upstream alone. |
 | \`max-connections\` | Connections to one host of it at the same moment, 1 to 1024 (default 32); more requests wait, up to 30 s. |
+| \`endpoint\` | For a bucket: \`https://HOST[:PORT]\` of the object store. Without it \`AWS_ENDPOINT_URL_S3\`, \`AWS_ENDPOINT_URL\`, else Amazon's. |
+| \`region\` | For a bucket. Without it \`AWS_REGION\`, \`AWS_DEFAULT_REGION\`, else \`us-east-1\`. |
+| \`path-style\` | For a bucket: \`true\` puts its name into the path, \`false\` before the host. Without it: \`true\` where there is an endpoint or the name has a dot. |
+| \`profile\`, \`credentials-file\` | For a bucket: whose credentials in which shared credentials file. Without them and \`username\`: \`AWS_ACCESS_KEY_ID\` and its kind, else \`~/.aws/credentials\` if it is there, else requests are not signed. |
 | \`public\` | \`true\`: whoever reaches the door may read what is cached, without asking the upstream. Always so for a directory. |
 
 The default list:
@@ -82,7 +86,7 @@ export function referenceText(): string {
     return `## ${group}\n\n${entries.join('\n\n')}\n`
   })
   const known = DEFAULT_UPSTREAMS.map(({ name, target, hosts = [] }) => {
-    const url = target.kind === 'registry' ? target.url : target.path
+    const url = target.kind === 'registry' ? target.url : ''
     return `| \`${name}\` | \`${cell(url)}\` | ${hosts.map(host => `\`${host}\``).join(', ')} |`
   })
   return `${[PREAMBLE, ...sections].join('\n')}\n${UPSTREAMS}${known.join('\n')}\n`

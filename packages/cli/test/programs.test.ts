@@ -121,3 +121,51 @@ test('a password comes from the first line of its file', async t => {
     password: 's3cret',
   })
 })
+
+test('a bucket takes what AWS tools read from the environment where its own settings are silent', async () => {
+  const bucket = async (lines: string, env: Record<string, string> = {}) => {
+    const file = `default-upstreams: false\nupstreams:\n  - name: m\n    url: s3://weights/models\n${lines}`
+    const { upstreams } = await peerConfig(from(file), { HOME: '/nowhere', ...env })
+    const [only] = upstreams
+    assert(only?.kind === 's3')
+    return only
+  }
+  const plain = await bucket('')
+  assert.equal(plain.prefix, 'models/')
+  assert.equal(plain.endpoint, 'https://s3.us-east-1.amazonaws.com')
+  assert.equal(plain.pathStyle, false)
+  assert.equal(plain.credentials, undefined)
+
+  const keys = { AWS_ACCESS_KEY_ID: 'id', AWS_SECRET_ACCESS_KEY: 'secret', AWS_SESSION_TOKEN: 'token' }
+  const fromEnv = await bucket('', {
+    ...keys,
+    AWS_REGION: 'eu-central-1',
+    AWS_ENDPOINT_URL: 'http://127.0.0.1:9000/',
+  })
+  assert.equal(fromEnv.region, 'eu-central-1')
+  assert.equal(fromEnv.endpoint, 'http://127.0.0.1:9000')
+  assert.equal(fromEnv.pathStyle, true)
+  assert.deepEqual(fromEnv.credentials, {
+    accessKeyId: 'id',
+    secretAccessKey: 'secret',
+    sessionToken: 'token',
+  })
+  const own = await bucket('    username: u\n    password: p\n    region: r\n', keys)
+  assert.deepEqual(own.credentials, { accessKeyId: 'u', secretAccessKey: 'p' })
+  const profile = await bucket('    profile: x\n', keys)
+  assert.deepEqual(profile.credentials, { file: '/nowhere/.aws/credentials', profile: 'x' })
+
+  assert.match(
+    await refused('upstreams: [{name: m, url: "s3://weights", docker-config: /x}]'),
+    /means nothing for a bucket/,
+  )
+  assert.match(
+    await refused('upstreams: [{name: m, url: "https://a", region: x}]'),
+    /means nothing but for an s3/,
+  )
+  assert.match(await refused('upstreams: [{name: m, url: "s3://weights?x"}]'), /s3:\/\/BUCKET/)
+  assert.match(
+    await refused('upstreams: ["m=s3://weights"]\ndefault-upstream: m'),
+    /m is not one of the upstreams/,
+  )
+})

@@ -1,5 +1,6 @@
 /** Real programs for tests: install them, start and stop them, and the registry that most tests need. */
 export * from './lab.ts'
+export * from './object-store.ts'
 export * from './programs.ts'
 export * from './registry.ts'
 export * from './run.ts'

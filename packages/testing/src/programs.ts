@@ -1,5 +1,5 @@
 import { accessSync, constants } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { homedir, tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
 import { spawnSync } from 'node:child_process'
 
@@ -23,6 +23,45 @@ const PACKAGES = {
   script: 'bsdutils',
 } as const
 
+/** Python's package for each real program that comes that way, with its version. */
+const PYTHON_PACKAGES = {
+  moto_server: 'moto[s3,iam,server]==5.2.5',
+} as const
+
+/** A program in Python that a test cannot do without. */
+export type PythonProgram = keyof typeof PYTHON_PACKAGES
+
+/** Where Python's packages are kept between runs, each in an environment of its own. */
+const PYTHON_DIR = join(process.env['XDG_CACHE_HOME'] || join(homedir(), '.cache'), 'darter-test')
+
+const environmentOf = (program: PythonProgram) =>
+  join(PYTHON_DIR, PYTHON_PACKAGES[program].replace(/\[.*\]==/, '-'))
+
+/** How to start a Python program that {@link requirePrograms} was asked for. */
+export function pythonProgram(program: PythonProgram): string {
+  return join(environmentOf(program), 'bin', program)
+}
+
+const isExecutable = (path: string) => {
+  try {
+    accessSync(path, constants.X_OK)
+    return true
+  } catch {
+    return false
+  }
+}
+
+/** What installs a Python program. */
+function pythonLine(program: PythonProgram): string {
+  const dir = environmentOf(program)
+  return [
+    'apt-get update',
+    'apt-get install -y --no-install-recommends python3-venv',
+    `/usr/bin/python3 -m venv ${dir}`,
+    `${dir}/bin/pip install --quiet '${PYTHON_PACKAGES[program]}'`,
+  ].join(' && ')
+}
+
 /** A program that is not part of Darter and that a test cannot do without. */
 export type Program = keyof typeof PACKAGES
 
@@ -30,20 +69,18 @@ const SBIN = ['/usr/sbin', '/sbin']
 
 /** Whether a program can be started by its bare name. */
 function isInstalled(program: string): boolean {
-  return [...(process.env['PATH'] ?? '').split(delimiter), ...SBIN].some(dir => {
-    try {
-      accessSync(join(dir, program), constants.X_OK)
-      return true
-    } catch {
-      return false
-    }
-  })
+  return [...(process.env['PATH'] ?? '').split(delimiter), ...SBIN].some(dir =>
+    isExecutable(join(dir, program)),
+  )
 }
 
 /** Installs all that any test needs, so that it happens once. */
 function install(): void {
   const packages = [...new Set(Object.values(PACKAGES))]
-  const line = `apt-get update && apt-get install -y --no-install-recommends ${packages.join(' ')}`
+  installBy(`apt-get update && apt-get install -y --no-install-recommends ${packages.join(' ')}`)
+}
+
+function installBy(line: string): void {
   console.error(`installing what the tests need: ${line}`)
   // One at a time: test files run in parallel processes.
   const run = spawnSync('flock', [join(tmpdir(), 'darter-test-install.lock'), 'sh', '-c', line], {
@@ -62,18 +99,23 @@ function install(): void {
  */
 export function requirePrograms(
   programs: readonly Program[],
-  options: { readonly root?: boolean } = {},
+  options: { readonly root?: boolean; readonly python?: readonly PythonProgram[] } = {},
 ): { readonly skip: string | false } {
   const isCi = process.env['CI'] === 'true'
   const isRoot = process.getuid?.() === 0
   const missing = () => [...new Set(programs.filter(name => !isInstalled(name)).map(name => PACKAGES[name]))]
-  if (missing().length > 0 && (isCi || process.env['DARTER_TEST_INSTALL'] === '1')) install()
+  const mayInstall = isCi || process.env['DARTER_TEST_INSTALL'] === '1'
+  if (missing().length > 0 && mayInstall) install()
+  const { python = [] } = options
+  const missingPython = () => python.filter(name => !isExecutable(pythonProgram(name)))
+  if (mayInstall) for (const name of missingPython()) installBy(pythonLine(name))
   const reasons: string[] = []
   if (missing().length > 0) {
     reasons.push(
       `missing programs; type: apt-get update && apt-get install -y --no-install-recommends ${missing().join(' ')}`,
     )
   }
+  for (const name of missingPython()) reasons.push(`missing ${name}; type: ${pythonLine(name)}`)
   if (options.root === true && !isRoot)
     reasons.push('container daemons and networks need root; run this as root')
   if (reasons.length === 0) return { skip: false }

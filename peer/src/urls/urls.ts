@@ -115,8 +115,9 @@ export function createUrls(options: {
   }
 
   return {
-    open: async ({ url: asked, headers, wanted, via, signal }) => {
-      const { site, place, named, hasCredentials, url } = sites.find(asked)
+    open: async ({ url: asked, headers: given, wanted, via, signal }) => {
+      const { site, place, named, hasCredentials, takesHeaders, url } = sites.find(asked)
+      const headers = takesHeaders ? given : {}
       const { text: canonical, signed } = canonicalUrl(url, ignoredQuery)
       const isEverybodys = !signed && !hasCredentials && Object.keys(headers).length === 0
       const caller = callerKey(url.href, headers)

@@ -191,7 +191,14 @@ export async function startDoor(options: {
   })
   const manifests = createManifests({ reads, catalog, facts, clock, log, accessTtlMs })
   const metrics = createMetrics({ prefix: 'darter_' })
-  const sites = createSites({ allow: [], ca: undefined, configured: [], site: { loopMarker }, log })
+  const sites = createSites({
+    allow: [],
+    ca: undefined,
+    configured: [],
+    buckets: [],
+    site: { loopMarker },
+    log,
+  })
   const urls = createUrls({ sites, facts, clock, ignoredQuery: [], accessTtlMs })
   const door = createRegistryDoor({
     upstreams,

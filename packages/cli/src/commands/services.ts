@@ -16,7 +16,7 @@ function announce({ settings }: Resolved, paragraphs: readonly string[]): void {
 const clients = (config: PeerConfig, peer: Peer) =>
   clientLines({
     addresses: peer.addresses(),
-    upstreams: config.upstreams.map(({ name }) => name),
+    upstreams: config.upstreams.flatMap(({ kind, name }) => (kind === 's3' ? [] : [name])),
     defaultUpstream: config.defaultUpstream,
   })
 

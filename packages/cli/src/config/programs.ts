@@ -1,11 +1,13 @@
+import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
+import { homedir } from 'node:os'
 import { join } from 'node:path'
-import type { PeerConfig, UpstreamConfig } from '@darter/peer'
+import type { PeerConfig, S3UpstreamConfig, UpstreamConfig } from '@darter/peer'
 import type { SchedulerConfig } from '@darter/scheduler'
 import { ConfigError, type Problem } from './errors.ts'
 import type { Resolved } from './resolve.ts'
-import type { OptionKey } from './schema.ts'
-import { mergeUpstreams, type UpstreamSetting } from './upstreams.ts'
+import type { Environment, OptionKey } from './schema.ts'
+import { type BucketTarget, mergeUpstreams, type UpstreamSetting } from './upstreams.ts'
 
 /** The file with the cluster key: the configured one, or the data directory's own. */
 export function clusterKeyFile({ settings }: Resolved): string {
@@ -30,13 +32,14 @@ export function schedulerConfig(resolved: Resolved): SchedulerConfig {
 
 /**
  * What a peer is made from. Reads the files that hold passwords.
+ * @param env - where AWS tools look for what a bucket's own settings do not say.
  * @throws {ConfigError} when values that are right by themselves do not fit each other, or a password cannot be read.
  */
-export async function peerConfig(resolved: Resolved): Promise<PeerConfig> {
+export async function peerConfig(resolved: Resolved, env: Environment = process.env): Promise<PeerConfig> {
   const { settings } = resolved
   const merged = mergeUpstreams(settings.upstreams, settings['default-upstreams'])
   const problems = [...conflicts(resolved, merged)]
-  const read = await Promise.allSettled(merged.map(upstreamConfig))
+  const read = await Promise.allSettled(merged.map(setting => upstreamConfig(setting, env)))
   for (const outcome of read) if (outcome.status === 'rejected') problems.push(...outcome.reason.problems)
   if (problems.length > 0) throw new ConfigError(problems)
 
@@ -93,13 +96,14 @@ function defaultUpstream({ settings }: Resolved, merged: readonly UpstreamSettin
   const given = settings['default-upstream']
   if (given !== undefined) return given
   if (merged.some(({ name }) => name === 'docker.io')) return 'docker.io'
-  return merged.length === 1 ? merged[0]?.name : undefined
+  const forImages = merged.filter(({ target }) => target.kind !== 's3')
+  return forImages.length === 1 ? forImages[0]?.name : undefined
 }
 
 /** What is wrong between values that are right by themselves. */
 function* conflicts({ settings, sources }: Resolved, merged: readonly UpstreamSetting[]): Generator<Problem> {
   const named = (key: OptionKey) => `${key} (${sources.get(key)})`
-  const names = merged.map(({ name }) => name)
+  const names = merged.filter(({ target }) => target.kind !== 's3').map(({ name }) => name)
   const listed = names.length === 0 ? 'none' : names.join(', ')
 
   const owners = new Map<string, string>()
@@ -126,10 +130,11 @@ function* conflicts({ settings, sources }: Resolved, merged: readonly UpstreamSe
   }
 }
 
-async function upstreamConfig(setting: UpstreamSetting): Promise<UpstreamConfig> {
+async function upstreamConfig(setting: UpstreamSetting, env: Environment): Promise<UpstreamConfig> {
   const { name, hosts = [], target, username } = setting
   if (target.kind === 'oci-layout') return { kind: 'oci-layout', name, hosts, path: target.path }
   const password = setting.password ?? (await readPassword(setting))
+  if (target.kind === 's3') return s3Upstream(setting, target, password, env)
   return {
     kind: 'registry',
     name,
@@ -141,6 +146,61 @@ async function upstreamConfig(setting: UpstreamSetting): Promise<UpstreamConfig>
     maxConnections: setting.maxConnections,
     public: setting.public,
   }
+}
+
+/**
+ * A bucket, with what AWS tools read from the environment where its own settings are silent: `AWS_ENDPOINT_URL_S3`,
+ * `AWS_REGION`, `AWS_ACCESS_KEY_ID`, `AWS_PROFILE`, `AWS_SHARED_CREDENTIALS_FILE` and their kind.
+ */
+function s3Upstream(
+  { name, username, ca, maxConnections }: UpstreamSetting,
+  target: BucketTarget,
+  password: string | undefined,
+  env: Environment,
+): UpstreamConfig {
+  const { bucket, prefix } = target
+  const region = target.region ?? (env['AWS_REGION'] || env['AWS_DEFAULT_REGION'] || 'us-east-1')
+  const given = target.endpoint ?? (env['AWS_ENDPOINT_URL_S3'] || env['AWS_ENDPOINT_URL'] || undefined)
+  if (given !== undefined && !URL.canParse(given)) {
+    throw new ConfigError([`upstream ${name}: ${given} is no endpoint: https://HOST[:PORT]`])
+  }
+  // A certificate for every bucket fits names without dots alone.
+  const pathStyle = target.pathStyle ?? (given !== undefined || bucket.includes('.'))
+  return {
+    kind: 's3',
+    name,
+    hosts: [],
+    bucket,
+    prefix,
+    endpoint: given === undefined ? `https://s3.${region}.amazonaws.com` : new URL(given).origin,
+    region,
+    pathStyle,
+    caFile: ca,
+    credentials: s3Credentials(target, username, password, env),
+    maxConnections,
+  }
+}
+
+/** The upstream's own, else those of its profile, else those of the environment, else those of a file that is there. */
+function s3Credentials(
+  { profile, credentialsFile }: BucketTarget,
+  username: string | undefined,
+  password: string | undefined,
+  env: Environment,
+): S3UpstreamConfig['credentials'] {
+  if (username !== undefined && password !== undefined) {
+    return { accessKeyId: username, secretAccessKey: password }
+  }
+  const file =
+    credentialsFile ??
+    (env['AWS_SHARED_CREDENTIALS_FILE'] || join(env['HOME'] || homedir(), '.aws', 'credentials'))
+  const shared = { file, profile: profile ?? (env['AWS_PROFILE'] || 'default') }
+  if (profile !== undefined || credentialsFile !== undefined) return shared
+  const [accessKeyId, secretAccessKey] = [env['AWS_ACCESS_KEY_ID'], env['AWS_SECRET_ACCESS_KEY']]
+  if (accessKeyId && secretAccessKey) {
+    return { accessKeyId, secretAccessKey, sessionToken: env['AWS_SESSION_TOKEN'] || undefined }
+  }
+  return existsSync(file) ? shared : undefined
 }
 
 /** The first line of the upstream's password file; undefined when it has none. */

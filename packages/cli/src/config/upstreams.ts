@@ -1,12 +1,27 @@
 import { z } from 'zod'
 import { count, path, type ReadContext, upstreamName, type ValueType } from './types.ts'
 
+/** A bucket of an S3-compatible object store; undefined is what nothing is said of. */
+export interface BucketTarget {
+  readonly kind: 's3'
+  readonly bucket: string
+  /** '', or ends in a slash. */
+  readonly prefix: string
+  /** `https://host[:port]`. */
+  readonly endpoint?: string | undefined
+  readonly region?: string | undefined
+  readonly pathStyle?: boolean | undefined
+  readonly profile?: string | undefined
+  readonly credentialsFile?: string | undefined
+}
+
 /** An upstream as the configuration says it, before its secrets are read from their files. */
 export interface UpstreamSetting {
   readonly name: string
   readonly target:
     | { readonly kind: 'registry'; readonly url: string }
     | { readonly kind: 'oci-layout'; readonly path: string }
+    | BucketTarget
   /** Undefined: those that the default list has for the name. */
   readonly hosts: readonly string[] | undefined
   readonly ca: string | undefined
@@ -20,7 +35,10 @@ export interface UpstreamSetting {
 }
 
 const TARGET =
-  'https://HOST[:PORT][/PATH] (http:// for an upstream without TLS) without user, query or fragment, or oci-layout:DIRECTORY'
+  'https://HOST[:PORT][/PATH] (http:// for an upstream without TLS) without user, query or fragment, oci-layout:DIRECTORY, or s3://BUCKET[/PREFIX]'
+const REGION = 'a name such as eu-central-1'
+const ENDPOINT = 'https://HOST[:PORT], or http:// without TLS'
+const S3_KEYS = ['endpoint', 'region', 'path-style', 'profile', 'credentials-file'] as const
 
 const ALLOWED = `NAME=URL, or in YAML a map with name, url and more; the URL is ${TARGET}`
 
@@ -36,6 +54,7 @@ export const UPSTREAM_KEYS = [
   'docker-config',
   'max-connections',
   'public',
+  ...S3_KEYS,
 ] as const
 
 /** What stands in place of a secret. */
@@ -46,14 +65,38 @@ function readTarget(text: string, { baseDir }: ReadContext): UpstreamSetting['ta
     const directory = path.schema({ baseDir }).safeParse(text.slice('oci-layout:'.length))
     return directory.success ? { kind: 'oci-layout', path: directory.data } : undefined
   }
+  const [, bucket, prefix = ''] =
+    /^s3:\/\/([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:\/([^?#]*))?$/.exec(text) ?? []
+  if (bucket !== undefined) {
+    // A prefix ends with a part of the path: `models` is not meant to open `models-of-others`.
+    return { kind: 's3', bucket, prefix: prefix === '' ? '' : `${prefix.replace(/\/+$/, '')}/` }
+  }
   if (!/^https?:\/\/[^/\s]/.test(text) || !URL.canParse(text)) return undefined
   const url = new URL(text)
   if (url.username !== '' || url.password !== '' || /[?#]/.test(text)) return undefined
   return { kind: 'registry', url: url.href.replace(/\/+$/, '') }
 }
 
-const showTarget = (target: UpstreamSetting['target']) =>
-  target.kind === 'registry' ? target.url : `oci-layout:${target.path}`
+function readEndpoint(text: string): string | undefined {
+  if (!/^https?:\/\/[^/\s?#@]+\/?$/.test(text) || !URL.canParse(text)) return undefined
+  return new URL(text).origin
+}
+
+function showTarget(target: UpstreamSetting['target']): string {
+  if (target.kind === 'registry') return target.url
+  if (target.kind === 'oci-layout') return `oci-layout:${target.path}`
+  return `s3://${target.bucket}${target.prefix === '' ? '' : `/${target.prefix}`}`
+}
+
+function showBucket({ endpoint, region, pathStyle, profile, credentialsFile }: BucketTarget) {
+  return {
+    ...(endpoint === undefined ? {} : { endpoint }),
+    ...(region === undefined ? {} : { region }),
+    ...(pathStyle === undefined ? {} : { 'path-style': pathStyle }),
+    ...(profile === undefined ? {} : { profile }),
+    ...(credentialsFile === undefined ? {} : { 'credentials-file': credentialsFile }),
+  }
+}
 
 const text = (allowed: string) => z.string({ error: allowed }).min(1, { error: allowed })
 
@@ -80,6 +123,21 @@ function mapSchema(context: ReadContext): z.ZodType<UpstreamSetting> {
         'docker-config': file.optional(),
         'max-connections': count(1, 1024).schema(context).optional(),
         public: z.boolean({ error: 'true or false' }).optional(),
+        endpoint: text(ENDPOINT)
+          .transform((given, issues) => {
+            const endpoint = readEndpoint(given)
+            if (endpoint !== undefined) return endpoint
+            issues.addIssue({ code: 'custom', message: ENDPOINT })
+            return z.NEVER
+          })
+          .optional(),
+        region: z
+          .string({ error: REGION })
+          .regex(/^[a-z0-9-]{1,64}$/, { error: REGION })
+          .optional(),
+        'path-style': z.boolean({ error: 'true or false' }).optional(),
+        profile: text('the name of a profile').optional(),
+        'credentials-file': file.optional(),
       },
       { error: issue => (issue.code === 'invalid_type' ? ALLOWED : undefined) },
     )
@@ -98,6 +156,20 @@ function mapSchema(context: ReadContext): z.ZodType<UpstreamSetting> {
           if (upstream[key] !== undefined) state(key, 'means nothing for a directory')
         }
       }
+      if (upstream.url.kind === 's3') {
+        for (const key of ['hosts', 'docker-config', 'public'] as const) {
+          if (upstream[key] !== undefined) state(key, 'means nothing for a bucket')
+        }
+        if (upstream.username !== undefined) {
+          for (const key of ['profile', 'credentials-file'] as const) {
+            if (upstream[key] !== undefined) state(key, 'means nothing beside a username')
+          }
+        }
+      } else {
+        for (const key of S3_KEYS) {
+          if (upstream[key] !== undefined) state(key, 'means nothing but for an s3:// URL')
+        }
+      }
       if (
         upstream.url.kind === 'registry' &&
         upstream.url.url.startsWith('http:') &&
@@ -108,7 +180,17 @@ function mapSchema(context: ReadContext): z.ZodType<UpstreamSetting> {
     })
     .transform(upstream => ({
       name: upstream.name,
-      target: upstream.url,
+      target:
+        upstream.url.kind === 's3'
+          ? {
+              ...upstream.url,
+              endpoint: upstream.endpoint,
+              region: upstream.region,
+              pathStyle: upstream['path-style'],
+              profile: upstream.profile,
+              credentialsFile: upstream['credentials-file'],
+            }
+          : upstream.url,
       hosts: upstream.hosts,
       ca: upstream.ca,
       username: upstream.username,
@@ -141,6 +223,7 @@ export const upstream: ValueType<UpstreamSetting> = {
     ...(setting.dockerConfig === undefined ? {} : { 'docker-config': setting.dockerConfig }),
     ...(setting.maxConnections === undefined ? {} : { 'max-connections': setting.maxConnections }),
     ...(setting.target.kind === 'registry' ? { public: setting.public } : {}),
+    ...(setting.target.kind === 's3' ? showBucket(setting.target) : {}),
   }),
 }
 

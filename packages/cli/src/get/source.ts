@@ -132,7 +132,10 @@ async function refusal({ statusCode, body, headers }: Dispatcher.ResponseData): 
   return new GetRefusedError(message + advice, BUSY.has(statusCode))
 }
 
+/** The message in an error body of a registry's or a peer's kind (JSON), or of an object store's (XML). */
 function messageOf(text: string): string | undefined {
+  const xml = /<Message>([^<]{1,512})<\/Message>/.exec(text)?.[1]
+  if (xml !== undefined) return `the object store: ${xml}`
   try {
     const { errors } = JSON.parse(text) as { errors?: { message?: unknown }[] }
     const message = errors?.[0]?.message

@@ -88,6 +88,18 @@ describe('content by URL', needed, () => {
     assert.equal(again.headers.get('x-darter-digest'), undefined)
   })
 
+  test('content that changes after its description was remembered is described anew', async () => {
+    const url = `${meter.url}/mutable.bin`
+    for (const size of [3 * MIB, 2 * MIB]) {
+      const data = noise(`mutable-${size}`, size)
+      files.put('mutable.bin', data)
+      const args = size === 3 * MIB ? ['--head'] : []
+      const answer = await curl(door(peer(3), url), args)
+      assert.equal(answer.headers.get('content-length'), String(size))
+      if (args.length === 0) assert(answer.body.equals(data))
+    }
+  })
+
   test('the signature of a URL does not count for what it is', async () => {
     const data = noise('signed', 5 * MIB)
     files.put('signed.bin', data)

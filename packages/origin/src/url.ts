@@ -104,6 +104,7 @@ const DESCRIBING = [
   'etag',
   'expires',
   'last-modified',
+  'link',
   'x-linked-etag',
   'x-linked-size',
   'x-repo-commit',

@@ -26,6 +26,7 @@ const PACKAGES = {
 /** Python's package for each real program that comes that way, with its version. */
 const PYTHON_PACKAGES = {
   moto_server: 'moto[s3,iam,server]==5.2.5',
+  hf: 'huggingface_hub==2.4.0',
 } as const
 
 /** A program in Python that a test cannot do without. */
@@ -35,7 +36,7 @@ export type PythonProgram = keyof typeof PYTHON_PACKAGES
 const PYTHON_DIR = join(process.env['XDG_CACHE_HOME'] || join(homedir(), '.cache'), 'darter-test')
 
 const environmentOf = (program: PythonProgram) =>
-  join(PYTHON_DIR, PYTHON_PACKAGES[program].replace(/\[.*\]==/, '-'))
+  join(PYTHON_DIR, PYTHON_PACKAGES[program].replace(/(?:\[.*\])?==/, '-'))
 
 /** How to start a Python program that {@link requirePrograms} was asked for. */
 export function pythonProgram(program: PythonProgram): string {

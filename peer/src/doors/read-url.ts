@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { type Digest, digestAlgorithm, formatContentRange, parseDigest, parseRange } from '@darter/oci'
+import { OriginChangedError } from '@darter/origin'
 import type { BlobReads, ByteSources } from '../download/contract.ts'
 import { OriginCorruptError } from '../download/errors.ts'
 import type { UrlContent, Urls } from '../urls/urls.ts'
@@ -37,13 +38,32 @@ export async function readUrl(
   record.repository = url.pathname.slice(0, 256)
   const wish = headerOf(request, 'x-darter-digest')
   const wanted = wish === undefined ? undefined : parseDigest(wish)
-  const content = await urls.open({
+  const ask = {
     url,
     headers: { ...(authorization !== undefined && { authorization }), ...forwarded(exchange) },
     wanted,
     via: headerOf(request, 'via'),
     signal,
-  })
+  }
+  for (let attempt = 1; ; attempt++) {
+    const content = await urls.open(ask)
+    try {
+      await answerWith(exchange, content, reads)
+      return
+    } catch (error) {
+      if (error instanceof OriginCorruptError) content.disprove()
+      // What was remembered of it is forgotten, and nothing has been sent yet: asked again, it says what it is now.
+      if (attempt > 1 || !hasChanged(error)) throw error
+    }
+  }
+}
+
+function hasChanged(error: unknown): boolean {
+  return error instanceof Error && [error, error.cause].some(one => one instanceof OriginChangedError)
+}
+
+async function answerWith(exchange: ClientRequest, content: UrlContent, reads: BlobReads): Promise<void> {
+  const { request, record, signal } = exchange
   const { described, digest, shared, stale } = content
   record.stale = stale
   record.digest = digest
@@ -64,21 +84,11 @@ export async function readUrl(
     return
   }
   const { name, source } = shared
-  try {
-    const read = await reads.open({
-      ...source,
-      digest: name,
-      size: described.size,
-      span: spanOf(range),
-      signal,
-    })
-    const sent = await sendRead(exchange, read, range, headers)
-    if (sent && !('unsatisfiable' in read) && read.to - read.from === read.size) content.learn(digest)
-    if (record.error instanceof OriginCorruptError) content.disprove()
-  } catch (error) {
-    if (error instanceof OriginCorruptError) content.disprove()
-    throw error
-  }
+  const wanted = { digest: name, size: described.size, span: spanOf(range), signal }
+  const read = await reads.open({ ...source, ...wanted })
+  const sent = await sendRead(exchange, read, range, headers)
+  if (sent && !('unsatisfiable' in read) && read.to - read.from === read.size) content.learn(digest)
+  if (record.error instanceof OriginCorruptError) content.disprove()
 }
 
 /** Content that nobody knows a digest of: straight from the origin, and hashed on the way. */

@@ -133,7 +133,12 @@ export function createUrls(options: {
       const read: ReadUrl = async (from, to, reading) => {
         try {
           // Found anew: its connections may have been given up since.
-          return await sites.find(asked).site.open({ ...request, from, to, validator, signal: reading })
+          const opened = await sites
+            .find(asked)
+            .site.open({ ...request, from, to, validator, signal: reading })
+          if (opened.size === undefined || size === undefined || opened.size === size) return opened
+          opened.cancel()
+          throw new OriginChangedError(`${place}: the content`)
         } catch (error) {
           if (error instanceof OriginChangedError) described.delete(caller)
           throw error

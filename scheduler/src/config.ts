@@ -26,4 +26,6 @@ export interface SchedulerListenConfig {
   readonly port: number
   /** IP addresses or host names that are told to others, instead of those that are bound. */
   readonly announce: readonly string[]
+  /** Peers at the same moment; more are turned away. 10 000 when left out. */
+  readonly maxPeers?: number
 }

@@ -3,7 +3,9 @@ import {
   BlameBook,
   BlobSwarm,
   chunkLayout,
+  createPace,
   DEFAULT_SWARM_SHAPE,
+  type OriginPace,
   type Random,
   type SwarmEffect,
   type SwarmShape,
@@ -31,6 +33,9 @@ export interface DirectoryLimits {
   /** Blobs that one peer may take part in. */
   readonly maxBlobsPerPeer: number
 }
+
+/** Upstreams whose pace is kept. */
+const MAX_PACES = 1024
 
 export const DEFAULT_DIRECTORY_LIMITS: DirectoryLimits = { maxBlobsPerPeer: 100_000 }
 
@@ -64,6 +69,8 @@ export class SwarmDirectory {
   readonly #swarms = new Map<Digest, BlobSwarm>()
   /** Swarms in which someone wants something, or reads: only they need the time. */
   readonly #active = new Map<Digest, BlobSwarm>()
+  /** How many leases there may be, by the word that peers use for an upstream. */
+  readonly #paces = new Map<string, OriginPace>()
   readonly #peers = new Map<string, Peer>()
   readonly #facts = new FactBook()
   readonly #blame = new BlameBook()
@@ -183,11 +190,28 @@ export class SwarmDirectory {
       this.#swarms.set(message.blob, swarm)
     }
     peer.blobs.add(message.blob)
+    if (message.upstream !== undefined) swarm.usePace(this.#paceOf(message.upstream, now), now)
     swarm.join(peer.address.id, message.held, message.wants, now, peer.address.zone)
     if (this.#blame.isShunned(peer.address.id, now)) swarm.discount(peer.address.id, now)
     const out: Outgoing[] = []
     this.#collect(message.blob, swarm, out)
     return out
+  }
+
+  #paceOf(upstream: string, now: number): OriginPace {
+    let pace = this.#paces.get(upstream)
+    if (pace === undefined) {
+      if (this.#paces.size >= MAX_PACES) this.#forgetPaces(now)
+      pace = createPace(this.#shape)
+      this.#paces.set(upstream, pace)
+    }
+    return pace
+  }
+
+  /** Forgets what is not in use; all, when that is too little: those in use go on with what they have. */
+  #forgetPaces(now: number): void {
+    for (const [upstream, pace] of this.#paces) if (pace.isIdle(now)) this.#paces.delete(upstream)
+    if (this.#paces.size >= MAX_PACES) this.#paces.clear()
   }
 
   /** Only those who take part in a blob's swarm can have met there. */

@@ -45,6 +45,29 @@ describe('the swarm directory', () => {
     assert.equal(leased.length, count)
   })
 
+  it('gives no lease for other blobs of an upstream that asked to wait', () => {
+    const directory = directoryWith('a', 'b')
+    const other = parseDigest(`sha256:${'cd'.repeat(32)}`)
+    const elsewhere = parseDigest(`sha256:${'ef'.repeat(32)}`)
+    const upstream = '0123456789abcdef'
+    const join = { type: 'join', size, held: none, wants: true } as const
+    const demand = { type: 'lease-demand', slots: 1, from: 0 } as const
+    directory.receive('a', { ...join, blob, upstream }, 0)
+    for (const { message } of directory.receive('a', { ...demand, blob }, 0)) {
+      assert.ok(message.type === 'lease')
+      const { lease } = message
+      directory.receive('a', { type: 'lease-end', blob, lease, outcome: 'failed', retryAfterMs: 5_000 }, 1)
+    }
+    directory.receive('b', { ...join, blob: other, upstream }, 2)
+    assert.deepEqual(directory.receive('b', { ...demand, blob: other }, 3), [])
+    directory.receive('b', { ...join, blob: elsewhere, upstream: 'f'.repeat(16) }, 4)
+    assert.equal(directory.receive('b', { ...demand, blob: elsewhere }, 5).length, 1)
+    const later = directory.tick(5_001)
+    assert.ok(
+      later.some(({ to, message }) => to === 'b' && message.type === 'lease' && message.blob === other),
+    )
+  })
+
   it('gives the lease of a peer that leaves or stalls to another', () => {
     const directory = directoryWith('a', 'b')
     directory.receive('a', { type: 'join', blob, size, held: none, wants: true }, 0)

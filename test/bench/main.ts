@@ -4,6 +4,7 @@ import { createScratch, type Lab, type Program, requirePrograms } from '@darter/
 import { measureDoor } from './door.ts'
 import { measureOverhead } from './overhead.ts'
 import { measurePair } from './pair.ts'
+import { measureScheduler } from './scheduler.ts'
 import { measureSwarm } from './swarm.ts'
 
 /** A wrong command line. */
@@ -86,6 +87,35 @@ async function swarm(args: readonly string[]): Promise<void> {
   }
 }
 
+async function scheduler(args: readonly string[]): Promise<void> {
+  const { values } = parseArgs({
+    args: [...args],
+    options: {
+      json: { type: 'boolean', default: false },
+      peers: { type: 'string', default: '10000' },
+      processes: { type: 'string', default: '2' },
+      zones: { type: 'string', default: '1' },
+      size: { type: 'string', default: '1GiB' },
+      'join-seconds': { type: 'string', default: '20' },
+      'pull-seconds': { type: 'string', default: '60' },
+    },
+  })
+  const lab = createScratch('scheduler-bench')
+  try {
+    const result = await measureScheduler(lab, {
+      peers: wholeNumber('peers', values.peers, 10_000),
+      processes: wholeNumber('processes', values.processes, 64),
+      zones: wholeNumber('zones', values.zones, 1000),
+      size: parseBytes(values.size),
+      joinSeconds: wholeNumber('join-seconds', values['join-seconds'], 3600),
+      pullSeconds: wholeNumber('pull-seconds', values['pull-seconds'], 3600),
+    })
+    console.log(JSON.stringify(result, null, values.json ? undefined : 2))
+  } finally {
+    await lab.close()
+  }
+}
+
 /**
  * Measurements by name, such as `npm run --silent bench -- pair --json`. Results go to standard output, progress to
  * standard error. Exit code 2 when used wrongly; the numbers themselves fail nothing.
@@ -94,6 +124,7 @@ const BENCHES: Readonly<Record<string, (args: readonly string[]) => Promise<void
   overhead: measureOverhead,
   pair: rounds('pair', ['docker-registry', 'openssl'], measurePair),
   door: rounds('door', ['docker-registry', 'nginx'], measureDoor),
+  scheduler,
   swarm,
 }
 

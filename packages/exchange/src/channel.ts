@@ -3,6 +3,9 @@ import type { Logger } from '@darter/runtime'
 import { type Codec, LENGTH_BYTES, LIMITS, lengthPrefixed, MessageReader, WireError } from '@darter/wire'
 import { pipe } from 'it-pipe'
 
+/** A stream whose opening both sides know of. */
+const YAMUX_ESTABLISHED = 3
+const NOTHING = new Uint8Array(0)
 /** Bytes that wait to be read before the other side is held back. */
 const READ_AHEAD_BYTES = 256 * 1024
 
@@ -17,6 +20,8 @@ export interface Channel {
   readonly received: number
   /** Queues a message. False when the stream is closed, or is being closed because too much waits to be sent. */
   send(message: Uint8Array): boolean
+  /** Says that this side is alive, unless something was sent since the last call. */
+  beat(): void
   /** From now on messages may be as long as {@link LIMITS.messageBytes}; at first, {@link LIMITS.handshakeBytes}. */
   admit(): void
   /** Sends what is queued, then closes for writing. */
@@ -28,40 +33,63 @@ export interface Channel {
 /** A {@link Channel} over a fresh stream, which it owns from now on. */
 export function createChannel(stream: Stream): Channel {
   let limit: number = LIMITS.handshakeBytes
+  updateWindowSeldom(stream)
   const source = new StreamSource(stream)
   const messages = pipe(source, async function* (parts) {
     const reader = new MessageReader(() => limit)
     for await (const part of parts) yield* reader.push(part)
   })
+  let sent = true
   const abort = (reason: Error) => {
     stream.abort(reason)
     source.end(reason)
   }
+  const send = (message: Uint8Array): boolean => {
+    if (stream.status !== 'open' || stream.writeStatus !== 'writable') return false
+    if (stream.writeBufferLength + message.length + LENGTH_BYTES > LIMITS.sendQueueBytes) {
+      abort(new Error(`more than ${LIMITS.sendQueueBytes} bytes wait to be sent`))
+      return false
+    }
+    try {
+      stream.send(lengthPrefixed(message))
+      sent = true
+      return true
+    } catch {
+      // The stream closed under our hands; its close event tells the rest.
+      return false
+    }
+  }
   return {
     messages,
     abort,
+    send,
+    beat: () => {
+      if (!sent) send(NOTHING)
+      sent = false
+    },
     get received() {
       return source.received
-    },
-    send: message => {
-      if (stream.status !== 'open' || stream.writeStatus !== 'writable') return false
-      if (stream.writeBufferLength + message.length + LENGTH_BYTES > LIMITS.sendQueueBytes) {
-        abort(new Error(`more than ${LIMITS.sendQueueBytes} bytes wait to be sent`))
-        return false
-      }
-      try {
-        stream.send(lengthPrefixed(message))
-        return true
-      } catch {
-        // The stream closed under our hands; its close event tells the rest.
-        return false
-      }
     },
     admit: () => {
       limit = LIMITS.messageBytes
     },
     finish: signal => stream.close({ signal }),
   }
+}
+
+/**
+ * yamux (8.0.1) tells the sender after every frame how much more it may send: a write for each message that comes. Half a
+ * window is soon enough. A stream of another make is left as it is.
+ */
+function updateWindowSeldom(stream: Stream): void {
+  const known = stream as Stream & Partial<{ state: number; recvWindow: number; recvWindowCapacity: number }>
+  if (!('sendWindowUpdate' in known) || typeof known.sendWindowUpdate !== 'function') return
+  const update = known.sendWindowUpdate.bind(known) as () => void
+  const seldom = (): void => {
+    const { state, recvWindow = 0, recvWindowCapacity = 0 } = known
+    if (state !== YAMUX_ESTABLISHED || recvWindowCapacity * 2 <= recvWindow) update()
+  }
+  Object.assign(known, { sendWindowUpdate: seldom })
 }
 
 /** An encoded message; undefined, and a log line, for one that the other side would refuse. */

@@ -3,6 +3,7 @@ import { type Logger, withTimeout } from '@darter/runtime'
 import {
   type Announcement,
   CONTROL_PROTOCOL,
+  LIMITS,
   type PeerAddress,
   type PeerMessage,
   peerMessages,
@@ -32,6 +33,11 @@ export interface ControlServerOptions {
   readonly announce?: readonly string[]
   /** Silence after which a peer counts as gone, in ms (default 5000). */
   readonly deadMs?: number
+  /**
+   * Beyond so many peers (default 250) those that come may be silent longer, in proportion to how many there are: signs of
+   * life must not be most of what a scheduler does.
+   */
+  readonly peersAtFullBeat?: number
   /** Peers at the same moment (default 10 000). */
   readonly maxPeers?: number
   readonly log: Logger
@@ -47,6 +53,7 @@ export function createControlServer(options: ControlServerOptions): ControlServe
     port,
     announce = [],
     deadMs = 5000,
+    peersAtFullBeat = 250,
     maxPeers = 10_000,
     log,
     hooks = {},
@@ -92,7 +99,7 @@ export function createControlServer(options: ControlServerOptions): ControlServe
     peer.onClose(() => {
       if (peers.get(id) === peer) peers.delete(id)
     })
-    say(channel, { type: 'welcome' })
+    say(channel, { type: 'welcome', deadMs: peer.deadMs })
     admitted.emit(peer)
     await peer.run()
   }
@@ -102,7 +109,7 @@ export function createControlServer(options: ControlServerOptions): ControlServe
     announced: Announcement | undefined,
     channel: Channel,
     connection: Connection,
-  ): AdmittedPeer & { run(): Promise<void> } => {
+  ): AdmittedPeer & { readonly deadMs: number; run(): Promise<void> } => {
     const messages = createEvent<[PeerMessage]>('peer message', log)
     const closed = createEvent<[]>('peer closed', log)
     let open = true
@@ -115,11 +122,12 @@ export function createControlServer(options: ControlServerOptions): ControlServe
       log.debug({ peer: id, reason: reason.message }, 'control stream closed')
       closed.emit()
     }
+    const allowedMs = Math.min(LIMITS.deadMs, Math.round(deadMs * Math.max(1, peers.size / peersAtFullBeat)))
     const heartbeat = createHeartbeat({
-      deadMs,
+      deadMs: allowedMs,
       progress: () => channel.received,
-      beat: () => channel.send(new Uint8Array(0)),
-      dead: () => end(new Error(`nothing came for ${deadMs} ms`)),
+      beat: () => channel.beat(),
+      dead: () => end(new Error(`nothing came for ${allowedMs} ms`)),
     })
     const address: PeerAddress = {
       id,
@@ -128,6 +136,7 @@ export function createControlServer(options: ControlServerOptions): ControlServe
     }
     return {
       address,
+      deadMs: allowedMs,
       send: message => {
         if (!open) return false
         const bytes = encodeOrLog(schedulerMessages, message, log)

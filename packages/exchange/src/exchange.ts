@@ -62,8 +62,6 @@ export interface ExchangeLimits extends LinkTimes {
   readonly maxUploads: number
   /** How long a peer that could not be reached is not dialled again. */
   readonly redialMs: number
-  /** Silence after which the scheduler counts as gone. */
-  readonly schedulerDeadMs: number
 }
 
 /** What {@link ExchangeOptions.limits} leaves out. */
@@ -76,7 +74,6 @@ export const EXCHANGE_DEFAULTS: ExchangeLimits = {
   idleMs: 60_000,
   slotWaitMs: 1000,
   redialMs: 2000,
-  schedulerDeadMs: 5000,
 }
 
 /** Failed dials that are remembered. */
@@ -293,7 +290,6 @@ export function createExchange(options: ExchangeOptions): Exchange {
           clusterKey,
           addresses: schedulers,
           announce: () => ({ addresses: node.addresses(), zone }),
-          deadMs: limits.schedulerDeadMs,
           random: options.random,
           log,
         })

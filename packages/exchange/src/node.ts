@@ -10,6 +10,7 @@ import { peerIdFromPrivateKey } from '@libp2p/peer-id'
 import { tcp } from '@libp2p/tcp'
 import { type Multiaddr, multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p } from 'libp2p'
+import { keepConnectionList } from './connection-list.ts'
 import { InvalidAddressError, ListenError, type RefusalReason } from './errors.ts'
 import { createGate } from './gate.ts'
 import type { ExchangeHooks } from './hooks.ts'
@@ -20,6 +21,8 @@ import { HANDSHAKE_MS } from './times.ts'
 const ADDRESS_DIAL_MS = 3000
 /** Connections that may be between TCP and Noise at the same moment. */
 const MAX_PENDING = 1024
+/** A host that is gone without a word is noticed by the kernel, after about 15 s. */
+const SOCKET = { noDelay: true, keepAlive: true, keepAliveInitialDelay: 5000 }
 /** How often a dial is made again because it had joined one that was given up. */
 const MAX_JOINED_DIALS = 3
 const READ_BUFFER_BYTES = 4 * 1024 * 1024
@@ -100,7 +103,7 @@ export function createNode(options: NodeOptions): Node {
         start: false,
         privateKey: identity,
         addresses: { listen: [listen] },
-        transports: [tcp({ listenOpts: { noDelay: true }, dialOpts: { noDelay: true } })],
+        transports: [tcp({ listenOpts: SOCKET, dialOpts: SOCKET })],
         connectionProtector: () => createGate({ clusterKey, onRefused }),
         connectionEncrypters: [noise()],
         streamMuxers: [
@@ -128,6 +131,7 @@ export function createNode(options: NodeOptions): Node {
         },
         connectionMonitor: { enabled: false, abortConnectionOnPingFailure: false },
       })
+      keepConnectionList(node)
       node.addEventListener('connection:open', onOpen)
       node.addEventListener('connection:close', onClose)
       for (const [protocol, handler] of Object.entries(protocols)) {
@@ -145,7 +149,7 @@ export function createNode(options: NodeOptions): Node {
       const node = libp2p
       if (node === undefined) return
       libp2p = undefined
-      for (const connection of node.getConnections()) connection.abort(new Error('stopping'))
+      for (const connection of [...node.getConnections()]) connection.abort(new Error('stopping'))
       const limit = new AbortController()
       await Promise.race([node.stop(), wait(STOP_MS, undefined, { signal: limit.signal }).catch(() => {})])
       limit.abort()

@@ -45,12 +45,10 @@ export function createSchedulerLink(options: {
   readonly clusterKey: KeyObject
   readonly addresses: readonly string[]
   readonly announce: () => Announcement
-  /** Silence after which the scheduler counts as gone, in ms. */
-  readonly deadMs: number
   readonly random: () => number
   readonly log: Logger
 }): RunnableSchedulerLink {
-  const { node, clusterKey, announce, deadMs, random, log } = options
+  const { node, clusterKey, announce, random, log } = options
   const targets = parseTargets(options.addresses)
   const messages = createEvent<[SchedulerMessage]>('scheduler message', log)
   const up = createEvent<[]>('scheduler up', log)
@@ -61,7 +59,7 @@ export function createSchedulerLink(options: {
   const connect = async (
     target: Target,
     signal: AbortSignal,
-  ): Promise<{ channel: Channel; connection: Connection }> => {
+  ): Promise<{ channel: Channel; connection: Connection; deadMs: number }> => {
     using deadline = withTimeout(
       signal,
       HANDSHAKE_MS,
@@ -81,7 +79,7 @@ export function createSchedulerLink(options: {
         throw new AdmissionError('malformed', `unexpected ${answer.type} from the scheduler`)
       }
       channel.admit()
-      return { channel, connection }
+      return { channel, connection, deadMs: answer.deadMs }
     } catch (error) {
       connection.abort(asError(error))
       throw error
@@ -90,7 +88,7 @@ export function createSchedulerLink(options: {
 
   /** One control stream from admission to its end; throws the reason of the end. */
   const session = async (target: Target, signal: AbortSignal): Promise<void> => {
-    const { channel: current, connection } = await connect(target, signal)
+    const { channel: current, connection, deadMs } = await connect(target, signal)
     const cut = (reason: Error) => {
       current.abort(reason)
       connection.abort(reason)
@@ -100,7 +98,7 @@ export function createSchedulerLink(options: {
     const heartbeat = createHeartbeat({
       deadMs,
       progress: () => current.received,
-      beat: () => current.send(new Uint8Array(0)),
+      beat: () => current.beat(),
       dead: () => cut(new Error(`nothing came for ${deadMs} ms`)),
     })
     try {

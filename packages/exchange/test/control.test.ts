@@ -191,7 +191,7 @@ describe('control stream', () => {
       [Uint8Array.of(0, 0, 16, 1)],
       [Uint8Array.of(255, 255, 255, 255)],
       [lengthPrefixed(randomBytes(100))],
-      [lengthPrefixed(handshakeMessages.encode({ type: 'welcome' }))],
+      [lengthPrefixed(handshakeMessages.encode({ type: 'welcome', deadMs: 5000 }))],
     ]
     for (const [turn, greeting] of greetings.entries()) {
       const connection = await node.dial(addressesOf(addressOf(server)), soon())
@@ -275,7 +275,6 @@ describe('control stream', () => {
     const { link } = await schedulerLinkOf(t, {
       clusterKey,
       schedulers: [`/ip4/127.0.0.1/tcp/${wire.port}/p2p/${server.peerId}`],
-      limits: { schedulerDeadMs: 400 },
     })
     const up = nextUp(link)
     const peer = await joined
@@ -298,7 +297,6 @@ describe('control stream', () => {
     const { link } = await schedulerLinkOf(t, {
       clusterKey,
       schedulers: server.addresses(),
-      limits: { schedulerDeadMs: 200 },
     })
     const up = nextUp(link)
     const peer = await joined
@@ -314,6 +312,52 @@ describe('control stream', () => {
     await new Promise(resolve => setTimeout(resolve, 1000))
     assert.equal(ended, false)
     assert.equal(link.connected, true)
+  })
+
+  it('carries far more than a window of messages, though it tells of its window seldom', async t => {
+    const clusterKey = newClusterKey()
+    const server = await startServer(t, { clusterKey })
+    const joined = nextPeer(server)
+    const { link } = await schedulerLinkOf(t, { clusterKey, schedulers: server.addresses() })
+    const up = nextUp(link)
+    const peer = await joined
+    await up
+    const chunks = Array.from({ length: 20_000 }, (_, chunk) => chunk)
+    const total = 100
+    let come = 0
+    const all = new Promise<void>(resolve =>
+      peer.onMessage(message => {
+        assert.deepEqual(message, { type: 'held', blob: BLOB, chunks })
+        if (++come === total) resolve()
+      }),
+    )
+    for (let i = 0; i < total; i++) assert.ok(link.send({ type: 'held', blob: BLOB, chunks }))
+    await all
+  })
+
+  it('asks for signs of life more seldom when there are many peers', async t => {
+    const clusterKey = newClusterKey()
+    const server = await startServer(t, { clusterKey, deadMs: 400, peersAtFullBeat: 1 })
+    const links = []
+    for (let i = 0; i < 3; i++) {
+      const joined = nextPeer(server)
+      const { link } = await schedulerLinkOf(t, { clusterKey, schedulers: server.addresses() })
+      await joined
+      links.push(link)
+    }
+    const wire = await relay(t, portOf(server))
+    const joined = nextPeer(server)
+    await schedulerLinkOf(t, {
+      clusterKey,
+      schedulers: [`/ip4/127.0.0.1/tcp/${wire.port}/p2p/${server.peerId}`],
+    })
+    const fourth = await joined
+    const from = performance.now()
+    const gone = new Promise<void>(resolve => fourth.onClose(resolve))
+    wire.freeze()
+    await gone
+    assert.ok(performance.now() - from > 800, 'the fourth may be silent for three times as long as the first')
+    assert.ok(links.every(link => link.connected))
   })
 
   it('cuts a peer that does not read', async t => {

@@ -87,7 +87,7 @@ export class BlobSwarm {
   readonly #resting = new Set<Member>()
   readonly #graph: NeighbourGraph
   readonly #shape: SwarmShape
-  readonly #pace: OriginPace
+  #pace: OriginPace
   #wanting = 0
   #verified: Uint8Array | undefined
   #contradicted = false
@@ -127,6 +127,17 @@ export class BlobSwarm {
   /** Peers that are downloading. */
   get wanting(): number {
     return this.#wanting
+  }
+
+  /** From now on the blob comes from the upstream of this pace. */
+  usePace(pace: OriginPace, now: number): void {
+    if (pace === this.#pace) return
+    const needy = this.#paced
+    this.#count(false)
+    for (let i = this.#leases.size; i > 0; i--) this.#pace.ended()
+    this.#pace = pace
+    this.#count(needy)
+    for (let i = this.#leases.size; i > 0; i--) pace.granted(now)
   }
 
   takeEffects(): SwarmEffect[] {

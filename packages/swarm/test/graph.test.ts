@@ -214,6 +214,15 @@ describe('neighbour graph', () => {
     assert.equal(world.reachable('lone').size, world.peers.size)
   })
 
+  it('gives a zone other edges across when those at their far ends leave', () => {
+    const world = new World(12)
+    for (let i = 0; i < 90; i++) world.put(`p${i}`, true, `z${i % 3}`)
+    world.pass(3_000)
+    for (let i = 1; i < 90; i += 3) world.remove(`p${i}`)
+    world.pass(3_000)
+    assert.ok(world.crossing('z0') >= CROSS_LINKS, `${world.crossing('z0')} edges leave zone 0`)
+  })
+
   it('sends a peer that wants something at once to the only one that holds it, in whatever zone', () => {
     const world = new World(10)
     world.put('wants', true, 'a')

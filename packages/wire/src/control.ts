@@ -17,13 +17,17 @@ export type Deed = 'wrong-bytes' | 'stalled' | 'vanished' | 'protocol'
 
 /** From a peer to the scheduler. */
 export type PeerMessage =
-  /** Takes part in a blob's swarm, or says again what it holds. `held` is a bitfield. `wants`: it is downloading. */
+  /**
+   * Takes part in a blob's swarm, or says again what it holds. `held` is a bitfield. `wants`: it is downloading. `upstream`:
+   * a word for where the blob comes from, the same for all that comes from there; it names nothing.
+   */
   | {
       readonly type: 'join'
       readonly blob: Digest
       readonly size: number
       readonly held: Uint8Array
       readonly wants: boolean
+      readonly upstream?: string
     }
   /** Chunks that became held since the last word. */
   | { readonly type: 'held'; readonly blob: Digest; readonly chunks: readonly number[] }

@@ -24,6 +24,8 @@ export const LIMITS = {
   chunkIndices: 65_536,
   /** Characters in a fact's key or value. */
   factChars: 4096,
+  /** The longest silence on a control stream that a scheduler may ask for, in ms. */
+  deadMs: 600_000,
   /** Messages and chunks queued for one link or control stream, in bytes, before the other side counts as stalled. */
   sendQueueBytes: 16 * 1024 * KIB,
 } as const

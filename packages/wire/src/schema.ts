@@ -24,6 +24,7 @@ const hashes = bytes.refine(value => value.length % HASH_BYTES === 0, 'not a who
 const factKey = z.string().min(1).max(LIMITS.factChars)
 const factValue = z.string().max(LIMITS.factChars)
 
+const upstream = z.string().regex(/^[0-9a-f]{16}$/)
 const peerId = z.string().regex(/^[0-9A-Za-z_-]{1,128}$/)
 const multiaddr = z
   .string()
@@ -61,7 +62,14 @@ const wrongHashes = 'the hashes do not fit the chunks'
 /** {@link PeerMessage} as the network may bring it. */
 export const peerMessage: z.ZodType<PeerMessage> = z.discriminatedUnion('type', [
   z
-    .strictObject({ type: z.literal('join'), blob, size, held: bytes, wants: z.boolean() })
+    .strictObject({
+      type: z.literal('join'),
+      blob,
+      size,
+      held: bytes,
+      wants: z.boolean(),
+      upstream: upstream.exactOptional(),
+    })
     .refine(bitfieldFits, wrongBitfield),
   z.strictObject({ type: z.literal('held'), blob, chunks }),
   z.strictObject({ type: z.literal('dropped'), blob, chunks }),
@@ -138,7 +146,7 @@ export const handshakeMessage: z.ZodType<HandshakeMessage> = z.discriminatedUnio
     proof: fixedBytes(LIMITS.proofBytes),
     announce: z.strictObject({ addresses, zone }).exactOptional(),
   }),
-  z.strictObject({ type: z.literal('welcome') }),
+  z.strictObject({ type: z.literal('welcome'), deadMs: z.int().min(100).max(LIMITS.deadMs) }),
   z.strictObject({
     type: z.literal('offer'),
     port: z.int().min(1).max(65_535),

@@ -149,7 +149,8 @@ const handshakes: fc.Arbitrary<unknown> = fc.oneof(
     pskId: fc.constant('0123456789abcdef0123456789abcdef'),
     psk: hash,
   }),
-  fc.constantFrom({ type: 'welcome' }, { type: 'yield' }, { type: 'full' }),
+  fc.record({ type: fc.constant('welcome'), deadMs: fc.integer({ min: 100, max: LIMITS.deadMs }) }),
+  fc.constantFrom({ type: 'yield' }, { type: 'full' }),
 )
 
 const ABC: Digest = parseDigest(`sha256:${'ab'.repeat(32)}`)

@@ -121,6 +121,7 @@ export class Download implements LinkedDownload {
       scheduler: context.scheduler,
       neighbourhood: context.neighbourhood,
       stored,
+      upstream: () => this.#origin.sources.current()?.upstream.name,
       log: this.#log,
       onLinked: id => this.#session.neighbourUp(id),
     })
@@ -297,7 +298,7 @@ export class Download implements LinkedDownload {
         })
         break
       case 'lease-end': {
-        this.#membership.report()
+        this.#membership.report(this.#now())
         this.#membership.tell({ blob: this.digest, ...effect })
         break
       }
@@ -421,7 +422,7 @@ export class Download implements LinkedDownload {
     }
     this.#provenance.came(chunk, by)
     this.#session.chunkStored(chunk, by, this.#now())
-    this.#membership.holds(chunk, hash)
+    this.#membership.holds(chunk, hash, by.kind, this.#now())
     if (
       !this.#listDecides &&
       (!this.#hasher.offer(chunk, bytes) || this.stored.held.has(this.#hasher.chunks))
@@ -518,7 +519,6 @@ export class Download implements LinkedDownload {
     this.#session.stop()
     this.#perform()
     for (const chunk of this.stored.held.indices()) this.#trusted.set(chunk)
-    this.#membership.report()
     this.#membership.join(this.#state.kind === 'running')
     if (this.#session.verifiedHashes === undefined) this.#membership.vouch()
     this.#readers.wake()
@@ -605,7 +605,6 @@ export class Download implements LinkedDownload {
     this.#state = state
     this.#session.stop()
     this.#perform()
-    this.#membership.report()
     this.#membership.join(this.#state.kind === 'running')
     this.#membership.close()
     this.#readers.wake()
@@ -639,7 +638,7 @@ export class Download implements LinkedDownload {
 
   #tick(): void {
     const now = this.#now()
-    this.#membership.report()
+    this.#membership.report(now)
     if (this.#state.kind !== 'running') return
     const abandoned = this.#lingerUntil !== undefined && now >= this.#lingerUntil && this.#readers.size === 0
     if (abandoned && !this.#nearlyDone) {

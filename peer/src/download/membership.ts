@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import type { Link, SchedulerLink } from '@darter/exchange'
 import type { Logger } from '@darter/runtime'
 import type { StoredBlob } from '@darter/store'
@@ -6,13 +7,21 @@ import type { Neighbourhood } from './neighbourhood.ts'
 
 const RELINK_EVERY_MS = 2_000
 const REPORT_AT_CHUNKS = 8
+/** How long the scheduler may wait to hear of chunks that came from neighbours, ms: it decides nothing by them soon. */
+const REPORT_LATER_MS = 5_000
 const HASH_BYTES = 32
+
+/** A word for an upstream that does not tell its name, though whoever guesses the name can check it. */
+function upstreamWord(name: string): string {
+  return createHash('sha256').update(`darter upstream ${name}`).digest('hex').slice(0, 16)
+}
 
 /** A download's part in its blob's swarm: what the scheduler is told, and which neighbours are linked. */
 export class Membership {
   readonly #scheduler: SchedulerLink | undefined
   readonly #neighbourhood: Neighbourhood
   readonly #stored: StoredBlob
+  readonly #upstream: () => string | undefined
   readonly #log: Logger
   readonly #onLinked: (id: string) => void
   readonly #stopping = new AbortController()
@@ -20,20 +29,26 @@ export class Membership {
   readonly #linked = new Set<string>()
   /** Neighbours that stalled: this download does not go back to them. */
   readonly #avoided = new Set<string>()
+  /** Chunks from the origin, which keep others from being sent there. */
   #unreported: number[] = []
+  /** Chunks from neighbours, and since when the scheduler has not heard of them. */
+  #later: number[] = []
+  #laterSince = 0
   #relinkAt = 0
 
-  /** `onLinked` is called for each neighbour that can be asked from now on. */
+  /** `upstream` names where the blob comes from. `onLinked` is called for each neighbour that can be asked from now on. */
   constructor(options: {
     readonly scheduler: SchedulerLink | undefined
     readonly neighbourhood: Neighbourhood
     readonly stored: StoredBlob
+    readonly upstream: () => string | undefined
     readonly log: Logger
     readonly onLinked: (id: string) => void
   }) {
     this.#scheduler = options.scheduler
     this.#neighbourhood = options.neighbourhood
     this.#stored = options.stored
+    this.#upstream = options.upstream
     this.#log = options.log
     this.#onLinked = options.onLinked
   }
@@ -47,27 +62,47 @@ export class Membership {
   join(wants: boolean): void {
     const { digest, held, layout } = this.#stored
     this.#unreported = []
-    if (!wants && held.count === 0) this.tell({ type: 'leave', blob: digest })
-    else this.tell({ type: 'join', blob: digest, size: layout.size, held: held.toBytes(), wants })
+    this.#later = []
+    if (!wants && held.count === 0) {
+      this.tell({ type: 'leave', blob: digest })
+      return
+    }
+    const upstream = wants ? this.#upstream() : undefined
+    this.tell({
+      type: 'join',
+      blob: digest,
+      size: layout.size,
+      held: held.toBytes(),
+      wants,
+      ...(upstream === undefined ? {} : { upstream: upstreamWord(upstream) }),
+    })
   }
 
-  /** A chunk is held now: neighbours hear of it at once, the scheduler soon. */
-  holds(chunk: number, hash: Uint8Array): void {
+  /** A chunk is held now: neighbours hear of it at once, the scheduler soon, or later when it came from a neighbour. */
+  holds(chunk: number, hash: Uint8Array, from: 'origin' | 'neighbour', now: number): void {
     this.#neighbourhood.pushHave(this.#stored.digest, chunk, hash)
+    if (from === 'neighbour') {
+      if (this.#later.length === 0) this.#laterSince = now
+      this.#later.push(chunk)
+      return
+    }
     this.#unreported.push(chunk)
-    if (this.#unreported.length >= REPORT_AT_CHUNKS) this.report()
+    if (this.#unreported.length >= REPORT_AT_CHUNKS) this.report(now)
   }
 
   /** A chunk is not held any more. */
   lost(chunk: number): void {
     this.#unreported = this.#unreported.filter(held => held !== chunk)
+    this.#later = this.#later.filter(held => held !== chunk)
   }
 
   /** Tells the scheduler what it has not been told yet. */
-  report(): void {
-    if (this.#unreported.length === 0) return
-    this.tell({ type: 'held', blob: this.#stored.digest, chunks: this.#unreported })
+  report(now: number): void {
+    const due = this.#later.length > 0 && now - this.#laterSince >= REPORT_LATER_MS
+    if (this.#unreported.length === 0 && !due) return
+    this.tell({ type: 'held', blob: this.#stored.digest, chunks: [...this.#unreported, ...this.#later] })
     this.#unreported = []
+    this.#later = []
   }
 
   /** Vouches for the chunk list of a blob whose digest was right. */

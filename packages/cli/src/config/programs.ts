@@ -24,6 +24,7 @@ export function schedulerConfig(resolved: Resolved): SchedulerConfig {
       host: settings['scheduler.host'],
       port: settings['scheduler.port'],
       announce: settings['scheduler.announce'],
+      maxPeers: settings['scheduler.max-peers'],
     },
     admin: { host: settings['scheduler.admin.host'], port: settings['scheduler.admin.port'] },
     graceMs: settings['grace-time'],

@@ -293,6 +293,11 @@ export const OPTIONS = {
     description: 'Address that peers are told to dial instead of those that are bound.',
     ...scheduler,
   }),
+  'scheduler.max-peers': option(count(1, 1_000_000), 10_000, {
+    description:
+      'Peers at the same moment; more are turned away and work alone. Each takes a file descriptor and about 0.1 MiB.',
+    ...scheduler,
+  }),
   'scheduler.admin.host': option(host, LOOPBACK, {
     description: 'Address of the scheduler’s /healthz, /readyz and /metrics.',
     ...scheduler,

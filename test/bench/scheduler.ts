@@ -1,0 +1,145 @@
+import { type ChildProcess, fork } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import { parseDigest } from '@darter/oci'
+import type { Lab } from '@darter/testing'
+import { type Scheduler, startScheduler } from '../harness/darter.ts'
+import { cpuSeconds, machine, MIB, progress, round } from './measure.ts'
+import type { PeersOrder, PeersReport } from './scheduler-peers.ts'
+
+const PEERS_PROGRAM = join(import.meta.dirname, 'scheduler-peers.ts')
+const BLOB = parseDigest(`sha256:${'ab'.repeat(32)}`)
+/** Handshakes that each process has under way. */
+const CONNECTS_AT_ONCE = 16
+const IDLE_MS = 5_000
+
+interface SchedulerOptions {
+  readonly peers: number
+  readonly processes: number
+  readonly zones: number
+  /** Of the one blob that all pull. */
+  readonly size: number
+  /** Peers join within this time, s. */
+  readonly joinSeconds: number
+  /** Each has everything this long after it joined, s. */
+  readonly pullSeconds: number
+}
+
+/** Quantiles in ms. */
+function quantiles(times: readonly number[]) {
+  const sorted = times.toSorted((a, b) => a - b)
+  const at = (part: number): number =>
+    round(sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * part))] ?? 0)
+  return { count: sorted.length, p50: at(0.5), p99: at(0.99), max: at(1) }
+}
+
+function order(child: ChildProcess, what: PeersOrder): Promise<PeersReport> {
+  return new Promise((resolve, reject) => {
+    child.once('message', message => resolve(message as PeersReport))
+    child.once('exit', code => reject(new Error(`a process of peers ended with ${code}`)))
+    child.send(what)
+  })
+}
+
+function residentBytes(pid: number): number {
+  return Number(/^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) * 1024
+}
+
+/** The event loop's delays are counted from one reading to the next. */
+async function scrape(scheduler: Scheduler) {
+  const lines = (await scheduler.metrics()).split('\n')
+  const sum = (name: string): number =>
+    lines
+      .filter(line => line.startsWith(name))
+      .reduce((total, line) => total + Number(line.split(' ').at(-1)), 0)
+  return {
+    decisions: sum('darter_scheduler_decision_seconds_count'),
+    loopP99: sum('nodejs_eventloop_lag_p99_seconds'),
+  }
+}
+
+/** One scheduler and thousands of peers that speak its protocol over loopback: what its answers take, and cost. */
+export async function measureScheduler(lab: Lab, options: SchedulerOptions) {
+  const { peers, processes, zones, size, joinSeconds, pullSeconds } = options
+  const before = machine()
+  const scheduler = await startScheduler(lab)
+  const { pid } = scheduler.daemon
+  const children = Array.from({ length: processes }, () => fork(PEERS_PROGRAM))
+  lab.defer(() => {
+    for (const child of children) child.kill('SIGKILL')
+  })
+  const all = (what: (i: number) => PeersOrder) =>
+    Promise.all(children.map((child, i) => order(child, what(i))))
+  const shareOf = (i: number): number =>
+    Math.floor((peers * (i + 1)) / processes) - Math.floor((peers * i) / processes)
+  const idleRss = residentBytes(pid)
+  /** What the scheduler did while something else went on. */
+  const during = async <T>(run: () => Promise<T>) => {
+    const earlier = await scrape(scheduler)
+    const [from, cpu] = [performance.now(), cpuSeconds(pid)]
+    const result = await run()
+    const seconds = (performance.now() - from) / 1000
+    const cpuUsed = cpuSeconds(pid) - cpu
+    const later = await scrape(scheduler)
+    return {
+      result,
+      seconds,
+      cpuUsed,
+      decisions: later.decisions - earlier.decisions,
+      loopP99: later.loopP99,
+    }
+  }
+
+  progress(`making ${peers} peers`)
+  await all(i => ({
+    phase: 'make',
+    options: {
+      dir: lab.makeDir(`peers-${i}`),
+      scheduler: scheduler.address,
+      clusterKeyFile: scheduler.clusterKeyFile,
+      count: shareOf(i),
+      host: `127.0.0.${10 + i}`,
+      zones,
+      blob: BLOB,
+      size,
+    },
+  }))
+  progress('connecting them')
+  const connected = await during(() => all(() => ({ phase: 'connect', atOnce: CONNECTS_AT_ONCE })))
+  const rss = residentBytes(pid)
+  progress('connected; resting')
+  const idle = await during(() => delay(IDLE_MS))
+  progress('pulling')
+  const pulled = await during(() =>
+    all(() => ({ phase: 'pull', joinMs: joinSeconds * 1000, pullMs: pullSeconds * 1000 })),
+  )
+  const times = (pick: (report: PeersReport) => readonly number[] | undefined) =>
+    quantiles(pulled.result.flatMap(report => pick(report) ?? []))
+  const sum = (pick: (report: PeersReport) => number | undefined) =>
+    pulled.result.reduce((total, report) => total + (pick(report) ?? 0), 0)
+  return {
+    bench: 'scheduler',
+    ...options,
+    connectSeconds: round(connected.seconds),
+    connectCpuMsPerPeer: round((connected.cpuUsed / peers) * 1000),
+    connectMs: quantiles(connected.result.flatMap(report => report.connect ?? [])),
+    idleCpu: round(idle.cpuUsed / idle.seconds),
+    pullSeconds: pullSeconds,
+    tookSeconds: round(pulled.seconds),
+    decisionsPerSecond: round(pulled.decisions / pulled.seconds),
+    cpu: round(pulled.cpuUsed / pulled.seconds),
+    cpuSecondsPer1000Peers: round((pulled.cpuUsed / peers) * 1000),
+    cpuMicrosecondsPerDecision: round((pulled.cpuUsed / pulled.decisions) * 1e6),
+    joinToNeighboursMs: times(report => report.neighbours),
+    demandToLeaseMs: times(report => report.lease),
+    askToAnswerMs: times(report => report.answer),
+    eventLoopP99Ms: round(pulled.loopP99 * 1000),
+    rssMiB: round(residentBytes(pid) / MIB),
+    rssMiBPer1000Peers: round(((rss - idleRss) / MIB / peers) * 1000),
+    leases: sum(report => report.leases),
+    leasedChunks: sum(report => report.leasedChunks),
+    lostConnections: sum(report => report.lost),
+    machine: { ...before, loadAfter: machine().load },
+  }
+}

@@ -3,6 +3,7 @@ import { constants } from 'node:fs'
 import { type FileHandle, mkdir, open, readdir, unlink } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { type Digest, digestAlgorithm, digestHex, isDigest } from '@darter/oci'
+import { CachedReads, type LoopTurns } from './cached-reads.ts'
 
 /** How much is read and hashed at a time, so that the event loop gets a turn within a millisecond or so. */
 const PIECE_BYTES = 1024 * 1024
@@ -58,25 +59,33 @@ export class BlobFile {
   #handle: FileHandle
   #path: string
   #pieces: PiecePool
+  #reads: CachedReads
   /** The file's name may not be on the disk yet. */
   #unnamed = true
   /** The file was shorter than the blob when it was opened: new, or cut short behind the store's back. */
   readonly wasShort: boolean
 
-  private constructor(handle: FileHandle, path: string, pieces: PiecePool, wasShort: boolean) {
+  private constructor(
+    handle: FileHandle,
+    path: string,
+    pieces: PiecePool,
+    turns: LoopTurns,
+    wasShort: boolean,
+  ) {
     this.#handle = handle
     this.#path = path
     this.#pieces = pieces
+    this.#reads = new CachedReads(handle.fd, turns)
     this.wasShort = wasShort
   }
 
   /** Opens the file for a blob of `size` bytes, making it (and its directory) when there is none. */
-  static async open(path: string, size: number, pieces: PiecePool): Promise<BlobFile> {
+  static async open(path: string, size: number, pieces: PiecePool, turns: LoopTurns): Promise<BlobFile> {
     const handle = await openMaking(path)
     try {
       const wasShort = (await handle.stat()).size < size
       if (wasShort) await handle.truncate(size)
-      return new BlobFile(handle, path, pieces, wasShort)
+      return new BlobFile(handle, path, pieces, turns, wasShort)
     } catch (error) {
       await handle.close()
       throw error
@@ -94,9 +103,9 @@ export class BlobFile {
   async read(position: number, target: Uint8Array): Promise<number> {
     let done = 0
     while (done < target.length) {
-      const { bytesRead } = await this.#handle.read(target, done, target.length - done, position + done)
-      if (bytesRead === 0) break
-      done += bytesRead
+      const count = await this.#reads.read(target, done, position + done)
+      if (count === 0) break
+      done += count
     }
     return done
   }

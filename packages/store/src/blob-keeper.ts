@@ -3,6 +3,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises'
 import { type Digest, digestAlgorithm, digestHex } from '@darter/oci'
 import type { Clock, Logger } from '@darter/runtime'
 import { BlobFile, blobPath, deleteBlobFile, PiecePool } from './blob-file.ts'
+import { LoopTurns } from './cached-reads.ts'
 import { type Capacity, chooseOldest, chooseVictims } from './capacity.ts'
 import type { ChunkIndex } from './chunk-index.ts'
 import { ChunkCorruptError, ChunkMissingError, StoreClosedError, StoreIoError } from './errors.ts'
@@ -11,6 +12,11 @@ import { type BlobRecord, LoadedChunks } from './record.ts'
 
 /** What goes beyond the need when the disk is full: the index and the file system take some of it. */
 const SPARE_BYTES = 1024 * 1024
+/**
+ * Bytes of one blob after which they are brought to the disk while more arrive: what is left for {@link BlobKeeper.sync} at the
+ * end is less than a second's work of most disks, and the kernel never has to stop a writer until it has caught up.
+ */
+const FLUSH_BYTES = 64 * 1024 * 1024
 
 /**
  * The disk store's state and the few ways in which it changes: which blobs there are, who uses them, what they take,
@@ -31,7 +37,10 @@ export class BlobKeeper {
   #idle = new Map<Digest, BlobRecord>()
   #used = 0
   #evicting: Promise<void> | undefined
+  /** Whether a blob is brought to the disk early; one at a time, since each takes a thread that reads and writes need too. */
+  #flushing = false
   #pieces = new PiecePool()
+  #turns = new LoopTurns()
   #closing = new AbortController()
   #active = 0
   #onQuiet: (() => void) | undefined
@@ -76,6 +85,19 @@ export class BlobKeeper {
   async run<T>(operation: () => Promise<T>): Promise<T> {
     this.closing.throwIfAborted()
     return await this.#track(operation)
+  }
+
+  /** Begins an operation on a blob that {@link close} waits for and that pins it; {@link end} must follow. @throws {StoreClosedError} */
+  begin(record: BlobRecord): void {
+    this.closing.throwIfAborted()
+    this.#active++
+    this.pin(record)
+  }
+
+  /** Ends what {@link begin} began. */
+  end(record: BlobRecord): void {
+    this.unpin(record)
+    this.#done()
   }
 
   /** Keeps a blob from being removed, and its state in memory. */
@@ -237,8 +259,10 @@ export class BlobKeeper {
     record.heldChunks++
     record.heldBytes += record.layout.length(index)
     record.writes++
+    record.unflushedBytes += record.layout.length(index)
     record.synced = false
     this.index.putChunk(record, index, hash)
+    if (record.unflushedBytes >= FLUSH_BYTES && !this.#flushing) this.#flushEarly(record)
   }
 
   /** Forgets a chunk of a loaded blob and tells the listeners; nothing when it is not held. */
@@ -322,13 +346,16 @@ export class BlobKeeper {
     const { writes } = record
     try {
       const file = await this.file(record)
+      record.unflushedBytes = 0
       await file.sync()
     } catch (error) {
       // The kernel may have thrown away what it could not write.
       record.distrust()
+      record.lossy = true
       throw new StoreIoError(`make blob ${record.digest} durable`, error)
     }
-    if (record.gone || record.writes !== writes) return
+    // The kernel tells of a failed write once: after that, only a check of every chunk at the next start will do.
+    if (record.gone || record.writes !== writes || record.lossy) return
     record.synced = true
     if (!record.vain) this.index.changeBlob(record)
   }
@@ -358,14 +385,31 @@ export class BlobKeeper {
     try {
       return await operation()
     } finally {
-      this.#active--
-      if (this.#active === 0) this.#onQuiet?.()
+      this.#done()
     }
+  }
+
+  #done(): void {
+    this.#active--
+    if (this.#active === 0) this.#onQuiet?.()
   }
 
   /** Runs what nobody waits for but {@link close}; a failure is logged as `what`. */
   #background(what: string, operation: () => Promise<void>): void {
     this.#track(operation).catch(error => this.log.warn({ err: error }, what))
+  }
+
+  #flushEarly(record: BlobRecord): void {
+    this.#flushing = true
+    this.enter(record)
+    this.#background('a blob could not be made durable', async () => {
+      try {
+        await this.sync(record)
+      } finally {
+        this.#flushing = false
+        this.leave(record)
+      }
+    })
   }
 
   #syncLater(record: BlobRecord): void {
@@ -392,7 +436,7 @@ export class BlobKeeper {
 
   async #openFile(record: BlobRecord): Promise<BlobFile> {
     const path = blobPath(this.directory, record.digest)
-    const file = await BlobFile.open(path, record.size, this.#pieces)
+    const file = await BlobFile.open(path, record.size, this.#pieces, this.#turns)
     if (file.wasShort) record.distrust()
     return file
   }

@@ -125,7 +125,7 @@ export interface StoredBlob {
   readonly held: ReadonlyBitfield
   /** Every chunk is held, and {@link markComplete} was called. */
   readonly complete: boolean
-  /** The sha256 (32 bytes) of a held chunk. Not to be changed by the caller. */
+  /** The sha256 (32 bytes) of a held chunk, which stays what it is though the chunk is replaced. Not to be changed by the caller. */
   chunkHash(index: number): Uint8Array | undefined
   /**
    * Keeps a chunk that the caller has already hashed. Writing a held chunk again does nothing; while the same chunk

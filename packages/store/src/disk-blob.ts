@@ -179,15 +179,13 @@ export class DiskBlob implements StoredBlob {
   /** Runs an operation with a pin of its own, so that the handle may be released while it runs. */
   async #use<T>(what: string, operation: () => Promise<T>): Promise<T> {
     if (this.#released) throw new HandleReleasedError(this.digest)
-    return await this.#keeper.run(async () => {
-      this.#keeper.pin(this.#record)
-      try {
-        return await operation()
-      } catch (error) {
-        throw error instanceof DarterError ? error : new StoreIoError(`${what} of blob ${this.digest}`, error)
-      } finally {
-        this.#keeper.unpin(this.#record)
-      }
-    })
+    this.#keeper.begin(this.#record)
+    try {
+      return await operation()
+    } catch (error) {
+      throw error instanceof DarterError ? error : new StoreIoError(`${what} of blob ${this.digest}`, error)
+    } finally {
+      this.#keeper.end(this.#record)
+    }
   }
 }

@@ -7,10 +7,10 @@ const PER_PAGE = 512
 export class HashTable {
   #pages = new Map<number, Uint8Array>()
 
-  /** A view of the hash that was set last; only meaningful for an index that was set. */
+  /** A copy of the hash that was set last; only meaningful for an index that was set. */
   get(index: number): Uint8Array | undefined {
     const start = (index % PER_PAGE) * HASH_BYTES
-    return this.#pages.get(Math.floor(index / PER_PAGE))?.subarray(start, start + HASH_BYTES)
+    return this.#pages.get(Math.floor(index / PER_PAGE))?.slice(start, start + HASH_BYTES)
   }
 
   /** Copies `hash` ({@link HASH_BYTES} long). */

@@ -44,6 +44,10 @@ export class BlobRecord implements IndexedBlob {
   users = 0
   /** Rises with each chunk that was written: tells whether a sync covered everything. */
   writes = 0
+  /** The disk has refused what was written: no later sync can be taken at its word. */
+  lossy = false
+  /** Bytes written since the kernel was last told to bring the data to the disk. */
+  unflushedBytes = 0
   /** Rises with each chunk that was dropped: tells whether what was read meanwhile can be trusted. */
   drops = 0
   loaded: LoadedChunks | undefined

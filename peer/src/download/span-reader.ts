@@ -2,6 +2,7 @@ import type { Hash } from 'node:crypto'
 import type { Digest } from '@darter/oci'
 import type { Logger } from '@darter/runtime'
 import { ChunkCorruptError, ChunkMissingError, type ChunkStore, type StoredBlob } from '@darter/store'
+import type { ChunkLayout } from '@darter/swarm'
 import type { BlobRead, ByteSources, ByteSpan, OpenBlobRequest } from './contract.ts'
 import type { DownloadReader } from './download-contract.ts'
 import { Download } from './download.ts'
@@ -118,7 +119,7 @@ export function createSpanReader(options: {
   ): AsyncGenerator<Uint8Array> {
     const { layout } = start.stored
     const { digest, content = digest, signal } = request
-    const buffer = Buffer.allocUnsafe(Math.min(PIECE_BYTES, layout.chunkBytes))
+    const pieces = new PieceReader(layout, span.to)
     let attached: Attached | undefined = start
     let position = span.from
     let rotten = 0
@@ -141,17 +142,15 @@ export function createSpanReader(options: {
           return
         }
         const chunk = layout.at(position)
-        const offset = position - layout.offset(chunk)
-        const wanted = Math.min(layout.length(chunk) - offset, span.to - position, buffer.length)
         const current: Attached = attached
-        let read: number
+        let piece: Uint8Array
         try {
           if ((await current.wait(chunk, signal)) === 'pass-through') {
             current.end()
             attached = undefined
             continue
           }
-          read = await current.stored.readChunk(chunk, offset, buffer.subarray(0, wanted))
+          piece = await pieces.read(current.stored, position)
         } catch (error) {
           // The disk lost it: it is fetched again, and this caller goes on behind what it has.
           const isRot = error instanceof ChunkCorruptError || error instanceof ChunkMissingError
@@ -174,9 +173,11 @@ export function createSpanReader(options: {
           continue
         }
         if (whole) checkSent(current, chunk, sent)
-        counts[PROVENANCE_COUNT[current.provenance(chunk)]] += read
-        position += read
-        yield buffer.subarray(0, read)
+        counts[PROVENANCE_COUNT[current.provenance(chunk)]] += piece.length
+        position += piece.length
+        // The next piece is read while this one is sent.
+        if (layout.at(position) === chunk || current.settled()) pieces.readAhead(current.stored, position)
+        yield piece
       }
     } finally {
       attached?.end()
@@ -197,6 +198,71 @@ export function createSpanReader(options: {
         sources: () => ({ ...counts }),
       }
     },
+  }
+}
+
+/**
+ * Reads one piece after another of a blob, the next one ahead of time: from the page cache that takes about as long as sending
+ * does. Two pieces of memory take turns.
+ */
+class PieceReader {
+  readonly #layout: ChunkLayout
+  readonly #end: number
+  #spare: Uint8Array | undefined
+  #ahead:
+    | {
+        readonly stored: StoredBlob
+        readonly position: number
+        readonly hash: Uint8Array | undefined
+        readonly piece: Promise<Uint8Array | undefined>
+      }
+    | undefined
+  #last: Uint8Array | undefined
+
+  /** @param end where the last piece ends, in the blob. */
+  constructor(layout: ChunkLayout, end: number) {
+    this.#layout = layout
+    this.#end = end
+  }
+
+  /** The piece at `position`; good until the next call. @throws what {@link StoredBlob.readChunk} throws. */
+  async read(stored: StoredBlob, position: number): Promise<Uint8Array> {
+    const ahead = this.#ahead
+    this.#ahead = undefined
+    if (ahead !== undefined) {
+      const piece = await ahead.piece
+      // A chunk that was replaced meanwhile is read again, and a read that failed fails again.
+      const now = stored.chunkHash(this.#layout.at(position))
+      const isSame = now !== undefined && ahead.hash !== undefined && sameHash(now, ahead.hash)
+      if (piece !== undefined && ahead.stored === stored && ahead.position === position && isSame)
+        return piece
+    }
+    return await this.#readInto(this.#takeBuffer(), stored, position)
+  }
+
+  /** Begins to read the piece at `position`. */
+  readAhead(stored: StoredBlob, position: number): void {
+    if (position >= this.#end) return
+    const chunk = this.#layout.at(position)
+    const hash = stored.chunkHash(chunk)
+    if (hash === undefined) return
+    const piece = this.#readInto(this.#takeBuffer(), stored, position).catch(() => undefined)
+    this.#ahead = { stored, position, hash, piece }
+  }
+
+  async #readInto(buffer: Uint8Array, stored: StoredBlob, position: number): Promise<Uint8Array> {
+    const chunk = this.#layout.at(position)
+    const offset = position - this.#layout.offset(chunk)
+    const wanted = Math.min(this.#layout.length(chunk) - offset, this.#end - position, buffer.length)
+    return buffer.subarray(0, await stored.readChunk(chunk, offset, buffer.subarray(0, wanted)))
+  }
+
+  /** The buffer that does not hold the piece that was handed out last. */
+  #takeBuffer(): Uint8Array {
+    const buffer = this.#spare ?? Buffer.allocUnsafe(Math.min(PIECE_BYTES, this.#layout.chunkBytes))
+    this.#spare = this.#last
+    this.#last = buffer
+    return buffer
   }
 }
 

@@ -145,6 +145,28 @@ describe('darter get', needed, () => {
     }
   })
 
+  test('a file is written by one run at a time, and a reader that goes away ends it', async () => {
+    const { bytes, url } = put('locked.bin', 'locked', 16 * MIB)
+    const target = join(lab.makeDir('locked'), 'file')
+    meter.setRate(4 * MIB)
+    const first = spawn(process.execPath, argsOf(0, [url, '-o', target, '--quiet']), { stdio: 'ignore' })
+    const ended = once(first, 'close')
+    await until(
+      'some of the file',
+      () => existsSync(`${target}.part`) && statSync(`${target}.part`).size > MIB,
+    )
+    const { stderr } = await get(1, [url, '-o', target], [1])
+    assert.match(stderr, /^darter: another `darter get` is writing/m)
+    meter.setRate(undefined)
+    assert.deepEqual(await ended, [0, null])
+    assert(readFileSync(target).equals(bytes))
+
+    const words = [process.execPath, ...argsOf(0, [url, '-o', '-'])].join(' ')
+    const piped = await run('sh', ['-c', `(${words}; echo "code $?" >&2) | head -c 10 | wc -c`])
+    assert.equal(piped.stdout.toString('utf8').trim(), '10')
+    assert.match(piped.stderr, /^darter: it cannot be written: .*EPIPE\ncode 1$/m)
+  })
+
   test('credentials are passed on, and are asked for where they are missing', async () => {
     const { bytes, url } = put('private/x.bin', 'private', 2 * MIB)
     const target = join(lab.makeDir('private'), 'file')

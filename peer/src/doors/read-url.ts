@@ -18,6 +18,7 @@ export interface UrlRooms {
 /** Never the caller's word to the origin: what this peer says itself, and what concerns its own answer alone. */
 const OWN =
   /^(?:host|via|user-agent|range|te|upgrade|connection|expect|accept-encoding|content-.*|transfer-encoding|keep-alive|if-.*|proxy-.*|x-darter-.*)$/
+const SENDABLE = /^[\t\x20-\x7e\x80-\xff]*$/
 const HEADER_NAME = /^[!#$%&'*+.^_`|~0-9a-z-]+$/
 const READS = ['GET', 'HEAD']
 
@@ -158,7 +159,10 @@ function headersOf({ described, digest }: UrlContent): Record<string, string> {
     ...(digest !== undefined && { etag: `"${digest}"` }),
     'accept-ranges': 'bytes',
   }
-  for (const [name, value] of Object.entries(described.headers)) headers[name] = String(value)
+  for (const [name, value] of Object.entries(described.headers)) {
+    // What a header cannot hold (RFC 9110 5.5), such as a file name in bare UTF-8, is left out.
+    if (SENDABLE.test(String(value))) headers[name] = String(value)
+  }
   if (digest !== undefined) headers['x-darter-digest'] = digest
   return headers
 }

@@ -1,5 +1,4 @@
 import { createHash } from 'node:crypto'
-import { once } from 'node:events'
 import { stat } from 'node:fs/promises'
 import { basename, join, resolve } from 'node:path'
 import type { Digest } from '@darter/oci'
@@ -8,6 +7,7 @@ import { authority } from '../banner.ts'
 import type { Resolved } from '../config/resolve.ts'
 import { GetDigestError, GetTargetError } from '../get/errors.ts'
 import { type Fetched, fetchInto, type Sink } from '../get/fetch.ts'
+import { lockFile } from '../get/file-lock.ts'
 import { openPart } from '../get/part-file.ts'
 import { createBar, NO_PROGRESS } from '../get/progress.ts'
 import { createSource } from '../get/source.ts'
@@ -56,29 +56,38 @@ export async function runGet({ settings }: Resolved, options: GetOptions): Promi
 }
 
 async function toFile(file: string, fetch: (sink: Sink) => Promise<Fetched>): Promise<Fetched> {
-  const part = await openPart(file)
+  const unlock = await lockFile(file)
   try {
-    const fetched = await fetch(part)
-    await part.finish(fetched.size)
-    return fetched
-  } catch (error) {
-    if (error instanceof GetDigestError) await part.discard()
-    throw error
+    const part = await openPart(file)
+    try {
+      const fetched = await fetch(part)
+      await part.finish(fetched.size)
+      return fetched
+    } catch (error) {
+      if (error instanceof GetDigestError) await part.discard()
+      throw error
+    } finally {
+      await part.close()
+    }
   } finally {
-    await part.close()
+    unlock()
   }
 }
 
 /** Bytes that are written cannot be taken back, so that nothing may start anew after the first one. */
 function standardOutput(): Sink {
   let written = 0
+  // Whoever writes is told; without a listener it would end the program.
+  process.stdout.on('error', () => {})
   return {
     length: 0,
     identity: undefined,
     read: async function* () {},
     write: async bytes => {
       written += bytes.length
-      if (!process.stdout.write(bytes)) await once(process.stdout, 'drain')
+      await new Promise<void>((done, fail) =>
+        process.stdout.write(bytes, error => (error ? fail(error) : done())),
+      )
     },
     begin: async () => {
       if (written === 0) return

@@ -110,7 +110,7 @@ async function fetchOnce(options: {
       progress.update(position, size)
       for await (const piece of opened.body) {
         if (kept > 0 && earlier !== undefined) await compare(sink, earlier.length, piece, position)
-        await sink.write(piece, position)
+        await sink.write(piece, position).catch(unwritable)
         hash.update(piece)
         position += piece.length
         progress.update(position, size)
@@ -156,6 +156,11 @@ function isFinal(error: unknown, begun: boolean): boolean {
   if (error instanceof GetRefusedError) return !error.transient
   if (error instanceof PeerNotRunningError) return !begun
   return error instanceof GetTargetError || error instanceof OtherBytesError
+}
+
+/** Another try would not find more room, nor a reader. */
+function unwritable(error: unknown): never {
+  throw new GetTargetError(`it cannot be written: ${error instanceof Error ? error.message : String(error)}`)
 }
 
 function identityOf({ etag, modified, digest, size }: Opened, source: string): PartIdentity | undefined {

@@ -104,7 +104,13 @@ function describingSite(answer: DescribedUrl) {
 
 test('what other peers say of a URL counts until it proves wrong, and for nobody who shows credentials', async () => {
   const lie = digest('b')
-  const { site, asked } = describingSite({ size: 9, digest: undefined, validator: 'etag "1"', headers: {} })
+  const { site, asked } = describingSite({
+    size: 9,
+    digest: undefined,
+    isOwnDigest: false,
+    validator: 'etag "1"',
+    headers: {},
+  })
   const urls = createUrls({
     sites: {
       find: url => ({ site, url, place: url.origin, named: true, hasCredentials: false, takesHeaders: true }),
@@ -136,9 +142,14 @@ test('what other peers say of a URL counts until it proves wrong, and for nobody
   assert.equal(asked(), 3)
 })
 
-test('an origin’s own word is believed like an upstream’s where it is named, and kept apart where any host is allowed', async () => {
-  const { site } = describingSite({ size: 9, digest: digest('a'), validator: undefined, headers: {} })
-  for (const named of [true, false]) {
+test('an origin’s own word is believed like an upstream’s where it is named, and kept apart where any host is allowed or another told it', async () => {
+  for (const [named, isOwnDigest] of [
+    [true, true],
+    [true, false],
+    [false, true],
+  ] as const) {
+    const told = { size: 9, digest: digest('a'), isOwnDigest, validator: undefined, headers: {} }
+    const { site } = describingSite(told)
     const urls = createUrls({
       sites: {
         find: url => ({ site, url, place: url.origin, named, hasCredentials: false, takesHeaders: true }),
@@ -156,7 +167,7 @@ test('an origin’s own word is believed like an upstream’s where it is named,
       signal: AbortSignal.timeout(5000),
     }
     const { shared } = await urls.open({ ...ask, wanted: undefined })
-    assert.equal(shared?.name === digest('a'), named)
+    assert.equal(shared?.name === digest('a'), named && isOwnDigest)
     await assert.rejects(urls.open({ ...ask, wanted: digest('d') }), UrlDigestError)
   }
 })

@@ -34,8 +34,10 @@ export interface UrlRequest {
 export interface DescribedUrl {
   /** Bytes; undefined when the site does not tell. */
   readonly size: number | undefined
-  /** Of the whole content, as the site tells it. */
+  /** Of the whole content, as the site tells it or where it redirects to. */
   readonly digest: Digest | undefined
+  /** The site itself told the digest. A host that it redirects to may be anybody's choice. */
+  readonly isOwnDigest: boolean
   /** Tells this version of the content from others. */
   readonly validator: string | undefined
   /** What describes the content to a client: type, disposition, entity tag, ... Lower case. */
@@ -133,7 +135,7 @@ export function createUrlSite(options: UrlSiteOptions): UrlSite {
     request: UrlRequest,
     method: 'GET' | 'HEAD',
     range: string | undefined,
-    use: (answer: Answer, way: readonly Headers[]) => T,
+    use: (answer: Answer, way: readonly Answer[]) => T,
   ): Promise<T> =>
     retrying({ ...limits, random, clock, sleep }, request.signal, async () => {
       const { url, signal, via } = request
@@ -144,7 +146,7 @@ export function createUrlSite(options: UrlSiteOptions): UrlSite {
         via: `${via === undefined ? '' : `${via}, `}1.1 ${loopMarker}`,
         ...(range !== undefined && { range }),
       }
-      const way: Headers[] = []
+      const way: Answer[] = []
       const hop: HopRequest = { method, url, kind: 'url', headers, signal }
       const prepared = prepare === undefined ? hop : await prepare(hop)
       const plain = new Set(['user-agent', 'accept-encoding', 'via', 'range'])
@@ -153,7 +155,7 @@ export function createUrlSite(options: UrlSiteOptions): UrlSite {
         send: transport.send,
         secrets: new Set(Object.keys(prepared.headers).filter(name => !plain.has(name))),
         onRedirect: redirect => {
-          way.push(redirect.headers)
+          way.push(redirect)
           return method === 'HEAD' && tellsAll(redirect) ? 'stop' : 'follow'
         },
       })
@@ -171,13 +173,17 @@ export function createUrlSite(options: UrlSiteOptions): UrlSite {
     reading(request, method, method === 'GET' ? 'bytes=0-0' : undefined, (answer, way) => {
       answer.watch().cancel()
       const { status, headers } = answer
-      const digests = [...way.map(told => toldDigest(302, told)), toldDigest(status, headers)]
+      const digestOf = (one: Answer) => toldDigest(one.status, one.headers)
+      const all = [...way, answer]
+      const own = all.filter(({ url }) => url.origin === site.origin).map(digestOf)
+      const ownDigest = own.find(digest => digest !== undefined)
       return {
         size: toldSize(status, headers),
-        digest: digests.find(digest => digest !== undefined),
+        digest: ownDigest ?? all.map(digestOf).find(digest => digest !== undefined),
+        isOwnDigest: ownDigest !== undefined,
         // A redirect's own entity tag is not that of what it leads to.
         validator: status < 300 ? toldValidator(headers) : undefined,
-        headers: describing([...way, headers]),
+        headers: describing(all),
       }
     })
 
@@ -197,7 +203,7 @@ export function createUrlSite(options: UrlSiteOptions): UrlSite {
       const range = asked ? `bytes=${from ?? 0}-${to === undefined ? '' : to - 1}` : undefined
       return await reading(request, 'GET', range, (answer, way) => {
         if (contradict(validator, toldValidator(answer.headers))) throw new OriginChangedError(answer.subject)
-        return { ...openAnswer(answer, from, to), headers: describing([...way, answer.headers]) }
+        return { ...openAnswer(answer, from, to), headers: describing([...way, answer]) }
       })
     },
     retire: transport.retire,
@@ -212,10 +218,10 @@ function tellsAll({ status, headers }: Answer): boolean {
 }
 
 /** What the answers on the way say of the content, later ones first. Of redirects only what is meant for the target counts. */
-function describing(way: readonly Headers[]): Headers {
+function describing(way: readonly Answer[]): Headers {
   const found: Record<string, string> = {}
   const last = way.length - 1
-  for (const [index, headers] of way.entries()) {
+  for (const [index, { headers }] of way.entries()) {
     for (const name of DESCRIBING) {
       const value = textOf(headers[name])
       if (value !== '' && (index === last || name.startsWith('x-'))) found[name] = value

@@ -70,6 +70,7 @@ test('a hub that redirects to a store: its own word counts, and nothing of the c
   const url = `${hub.url}/org/model/resolve/main/model.bin`
   const described = await site.describe(ask(url, secrets))
   assert.equal(described.digest, `sha256:${hex}`)
+  assert(described.isOwnDigest)
   assert.equal(described.size, content.length)
   assert.equal(described.headers['x-repo-commit'], 'c0ffee')
   assert.equal(described.headers['etag'], `"${hex}"`)
@@ -83,6 +84,20 @@ test('a hub that redirects to a store: its own word counts, and nothing of the c
     assert.equal(cdn.requests[0]?.headers[name], undefined)
   }
   assert.equal(cdn.requests[0]?.headers.range, 'bytes=100-199')
+})
+
+test('a digest that only the host redirected to tells is not the site’s own word', async () => {
+  await using elsewhere = await serve((_, response) => {
+    response.writeHead(200, { 'docker-content-digest': `sha256:${hex}`, 'content-length': content.length })
+    response.end()
+  })
+  await using redirector = await serve((_, response) => {
+    response.writeHead(302, { location: elsewhere.url, 'content-length': 0 }).end()
+  })
+  await using site = openSite(redirector.url)
+  const described = await site.describe(ask(redirector.url))
+  assert.equal(described.digest, `sha256:${hex}`)
+  assert(!described.isOwnDigest)
 })
 
 test('a redirect from https to http is not followed', async () => {

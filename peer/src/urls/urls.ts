@@ -125,7 +125,7 @@ export function createUrls(options: {
       const { answer, stale } = await describe(caller, signal, shared =>
         site.describe({ ...request, signal: shared }),
       )
-      const { size, digest: told, validator } = answer
+      const { size, digest: told, isOwnDigest, validator } = answer
       const isOther = (one: Digest) => digestAlgorithm(one) !== digestAlgorithm(told ?? one)
       if (wanted !== undefined && told !== undefined && wanted !== told && !isOther(wanted)) {
         throw new UrlDigestError(place, wanted, told)
@@ -165,7 +165,8 @@ export function createUrls(options: {
       if (digest === undefined) return { ...plain, learn, digest, shared: undefined }
       // By its own digest only where an origin that is trusted like an upstream says so; any other word is kept to the
       // swarm of those who say the same of the same URL.
-      const name = named && told === digest ? digest : sharedName(version, digest)
+      const isTrusted = named && isOwnDigest && told === digest
+      const name = isTrusted ? digest : sharedName(version, digest)
       const source = urlSource({ place, hasCredentials: !isEverybodys, digest, answer, via, read })
       return { ...plain, learn, disprove, digest, shared: { name, source } }
     },

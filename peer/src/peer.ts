@@ -168,10 +168,17 @@ export function createPeer(
       peerId: exchange.peerId,
       addresses: addresses(),
       scheduler: schedulerState(),
-      upstreams: upstreams.names().flatMap(name => {
-        const origin = upstreams.find(name)?.origin
-        return origin === undefined ? [] : [{ name, origin: origin.description }]
-      }),
+      upstreams: [
+        ...upstreams.names().flatMap(name => {
+          const origin = upstreams.find(name)?.origin
+          return origin === undefined ? [] : [{ name, origin: origin.description }]
+        }),
+        ...config.upstreams.flatMap(upstream =>
+          upstream.kind === 's3'
+            ? [{ name: upstream.name, origin: `bucket ${upstream.bucket} at ${upstream.endpoint}` }]
+            : [],
+        ),
+      ],
       store: store.usage(),
       downloads: reads.active,
       received: downloadMetrics.received(),

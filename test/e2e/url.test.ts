@@ -174,6 +174,10 @@ describe('content by URL', needed, () => {
     assert.equal((await ask(`${meter.url}/model.bin`, ['--request', 'POST'])).status, 405)
     const bad = await ask(`${meter.url}/model.bin`, wanted('sha256:xyz'))
     assert.equal(bad.status, 400)
+    const named = (names: string) => ask(`${meter.url}/model.bin`, ['--header', `X-Darter-Forward: ${names}`])
+    for (const names of ['X-Token, Range', 'host', 'x-darter-digest', 'a b']) {
+      assert.equal((await named(names)).status, 400, names)
+    }
     assert.equal(meter.requests.length, 0)
     assert.equal((await ask(`${meter.url}/missing.bin`)).status, 404)
   })

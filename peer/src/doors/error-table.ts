@@ -31,6 +31,7 @@ export const ERROR_TABLE: Readonly<Record<string, Row>> = {
   ROUTE_UNKNOWN: { status: 404, oci: 'UNSUPPORTED' },
   METHOD_NOT_ALLOWED: { status: 405, oci: 'UNSUPPORTED' },
   URL_INVALID: { status: 400, oci: 'UNSUPPORTED' },
+  HEADER_NOT_FORWARDED: { status: 400, oci: 'UNSUPPORTED' },
   URL_NOT_ALLOWED: { status: 403, oci: 'DENIED' },
   URL_DIGEST: { status: 412, oci: 'DIGEST_INVALID' },
   UPSTREAM_NOT_ALLOWED: { status: 403, oci: 'DENIED' },

@@ -3,6 +3,7 @@ import { type Digest, digestAlgorithm, formatContentRange, parseDigest, parseRan
 import { OriginChangedError } from '@darter/origin'
 import type { BlobReads, ByteSources } from '../download/contract.ts'
 import { OriginCorruptError } from '../download/errors.ts'
+import { HeaderNotForwardedError } from '../urls/errors.ts'
 import type { UrlContent, Urls } from '../urls/urls.ts'
 import { MethodNotAllowedError } from './errors.ts'
 import { type ClientRequest, headerOf, matchesEtag } from './exchange.ts'
@@ -139,12 +140,14 @@ async function sendThrough(
   if (complete && found !== undefined && fromOrigin === size) content.learn(found)
 }
 
-/** The caller's own headers for the origin, lower case. */
+/** The caller's own headers for the origin, lower case. @throws {HeaderNotForwardedError} */
 function forwarded({ request }: ClientRequest): Record<string, string> {
   const named = (headerOf(request, 'x-darter-forward') ?? '')
     .split(',')
     .map(name => name.trim().toLowerCase())
-    .filter(name => HEADER_NAME.test(name) && !OWN.test(name))
+    .filter(name => name !== '')
+  const refused = named.find(name => !HEADER_NAME.test(name) || OWN.test(name))
+  if (refused !== undefined) throw new HeaderNotForwardedError(refused)
   const found: Record<string, string> = {}
   for (const name of new Set(['authorization', 'cookie', ...named])) {
     const value = headerOf(request, name)

@@ -30,3 +30,12 @@ export class UrlDigestError extends DarterError {
     super(`the content at ${quoted(place)} has the digest ${told}, says its origin, not ${wanted}`)
   }
 }
+
+/** A header that a caller wants passed on to an origin and that cannot be. */
+export class HeaderNotForwardedError extends DarterError {
+  readonly code = 'HEADER_NOT_FORWARDED'
+
+  constructor(name: string) {
+    super(`the header ${quoted(name)} cannot be passed on to the origin of a URL: the peer sets it itself`)
+  }
+}

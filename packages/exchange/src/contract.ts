@@ -23,7 +23,7 @@ export interface Link {
   /** Bytes of chunks that came so far, of whole ones or not. */
   readonly receivedBytes: number
   /**
-   * Queues a message; it overtakes chunks that are being sent. False when the link is closed or its queue is over
+   * Queues a message, which must not change afterwards; it overtakes chunks that are being sent. False when the link is closed or its queue is over
    * {@link LIMITS.sendQueueBytes} (the link is then closed), and for a message that the other side would refuse: one too
    * large, or one that contradicts itself (that is logged).
    */

@@ -74,6 +74,19 @@ const PAID_AHEAD_BYTES = 256 * 1024
 /** Blobs that the other side may be interested in as far as idleness goes. */
 const MAX_INTERESTS = 4096
 
+/** What messages look like on a link, for as long as their senders keep them: the same one goes to many neighbours. */
+const frames = new WeakMap<LinkMessage, Uint8Array>()
+
+function framed(message: LinkMessage, log: Logger): Uint8Array | undefined {
+  const known = frames.get(message)
+  if (known !== undefined) return known
+  const payload = encodeOrLog(linkMessages, message, log)
+  if (payload === undefined) return undefined
+  const bytes = frame('message', 0, payload)
+  frames.set(message, bytes)
+  return bytes
+}
+
 /** A link over a secured socket. */
 export function createLink(options: LinkOptions): DrivenLink {
   const { socket, peerId, source, times, hooks, onUsed, downloadThrottle } = options
@@ -259,11 +272,11 @@ export function createLink(options: LinkOptions): DrivenLink {
     },
     ended,
     send: message => {
-      const bytes = closed ? undefined : encodeOrLog(linkMessages, message, log)
+      const bytes = closed ? undefined : framed(message, log)
       if (bytes === undefined) return false
       traffic++
       noteInterest(wanted.here, message)
-      return write(frame('message', 0, bytes))
+      return write(bytes)
     },
     fetch: async (blob, chunk, length, { signal }) => {
       if (closed) throw new LinkClosedError(peerId, 'before the request')

@@ -97,6 +97,7 @@ describe('a model hub that redirects to a store', needed, () => {
           HF_TOKEN: TOKEN,
           HF_HOME: lab.makeDir(`${name}-home`),
           HF_HUB_DISABLE_TELEMETRY: '1',
+          HF_HUB_DISABLE_UPDATE_CHECK: '1',
           NO_PROXY: '*',
         },
       })

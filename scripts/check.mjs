@@ -39,6 +39,7 @@ const TESTS = [
       'packages/*/test/**/*.test.ts',
       'scheduler/test/**/*.test.ts',
       'peer/test/**/*.test.ts',
+      'test/sim/**/*.test.ts',
     ],
     concurrency: 2,
     timeoutMs: 2 * MINUTE,

@@ -90,8 +90,8 @@ export function createPeer(
     const downloadMetrics = createDownloadMetrics(metrics)
 
     let reads: Reads | undefined
-    const exchange = await openExchange(config, rates, log, metrics, downloadMetrics, (blob, chunk) =>
-      reads === undefined ? Promise.resolve('busy' as const) : reads.neighbourhood.serve(blob, chunk),
+    const exchange = await openExchange(config, rates, log, metrics, downloadMetrics, (...request) =>
+      reads === undefined ? Promise.resolve('busy' as const) : reads.neighbourhood.serve(...request),
     )
     const store = await openStore(config.store, log, metrics)
     const facts = createFacts({ scheduler: exchange.scheduler, share: config.tags.shareResolutions })
@@ -104,6 +104,7 @@ export function createPeer(
       log,
       metrics: downloadMetrics,
       rates,
+      zone: config.swarm.zone,
     })
 
     const urls = createUrls({
@@ -290,7 +291,6 @@ async function openExchange(
     announce: swarm.announce,
     schedulers: swarm.schedulers,
     zone: swarm.zone,
-    limits: { maxUploads: rates.maxUploads },
     uploadThrottle: rates.upload,
     downloadThrottle: rates.fromPeers,
     source,

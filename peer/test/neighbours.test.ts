@@ -35,7 +35,15 @@ function scriptedLink(give: (chunk: number) => Promise<Uint8Array>): Link & {
     peerId: 'neighbour',
     receivedBytes: 0,
     sent,
-    say: message => handler(message),
+    say: message => {
+      handler(message)
+      // Whoever holds something offers it.
+      if (message.type === 'have') handler({ type: 'slot', blob: message.blob, chunk: message.chunk })
+      if (message.type !== 'interest' && message.type !== 'holds') return
+      for (const chunk of Bitfield.fromBytes(chunkLayout(message.size).count, message.held).indices()) {
+        handler({ type: 'slot', blob: message.blob, chunk })
+      }
+    },
     send: message => {
       sent.push(message)
       return true
@@ -113,6 +121,7 @@ function readsOver(store: ChunkStore, exchange: Exchange, clock = systemClock) {
     log,
     metrics: createDownloadMetrics(createMetrics({ prefix: 'test_' })),
     rates: UNLIMITED,
+    zone: '',
   })
 }
 
@@ -458,14 +467,22 @@ describe('a peer among its neighbours', () => {
         return Reflect.get(target, name, target)
       },
     })
+    const { exchange, connect } = scriptedExchange()
     const neighbourhood = createNeighbourhood({
-      exchange: scriptedExchange().exchange,
+      exchange,
       store: broken,
       findDownload: () => undefined,
       downloads: () => [],
+      clock: systemClock,
+      random: seededRandom(1),
+      maxUploads: 1,
       log,
     })
-    await assert.rejects(neighbourhood.serve(digest, 0), StoreIoError)
+    const link = scriptedLink(() => assert.fail('nothing is asked for'))
+    connect(link)
+    link.say(interestOf([], []))
+    await new Promise(setImmediate)
+    assert.equal(await neighbourhood.serve(digest, 0, link.peerId, AbortSignal.timeout(1000)), 'missing')
     await new Promise(setImmediate)
     neighbourhood.close()
     await store.close()
@@ -476,19 +493,27 @@ describe('a peer among its neighbours', () => {
     const stored = await store.open(digest, BLOB.length)
     await stored.writeChunk(0, chunkOf(0), sha256(chunkOf(0)))
     stored.release()
+    const { exchange, connect } = scriptedExchange()
     const neighbourhood = createNeighbourhood({
-      exchange: scriptedExchange().exchange,
+      exchange,
       store,
       findDownload: () => undefined,
       downloads: () => [],
+      clock: systemClock,
+      random: seededRandom(1),
+      maxUploads: 1,
       log,
     })
-    const served = await neighbourhood.serve(digest, 0)
+    const link = scriptedLink(() => assert.fail('nothing is asked for'))
+    connect(link)
+    link.say(interestOf([], []))
+    while (!link.sent.some(({ type }) => type === 'slot')) await new Promise(setImmediate)
+    const served = await neighbourhood.serve(digest, 0, link.peerId, AbortSignal.timeout(1000))
     assert.ok(typeof served !== 'string')
     neighbourhood.closeBlob(digest)
     await new Promise(setImmediate)
     assert.equal(await served.read(0, new Uint8Array(10)), 10)
-    served.release()
+    served.release(true)
     await new Promise(setImmediate)
     assert.equal(await store.remove(digest), true)
     await store.close()

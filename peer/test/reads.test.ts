@@ -41,6 +41,7 @@ async function bench(source: ScriptedOrigin, quotaBytes = 1e9): Promise<Bench> {
     log,
     metrics: createDownloadMetrics(createMetrics({ prefix: 'test_' })),
     rates: UNLIMITED,
+    zone: '',
   })
   await reads.start()
   const upstream = {

@@ -95,6 +95,7 @@ async function misbehave(options: BadPeerOptions): Promise<void> {
     link.onMessage(message => {
       if (message.type !== 'interest' || message.blob !== blob) return
       link.send({ type: 'holds', blob, size: truth.length, held, hashes })
+      for (let index = 0; index < layout.count; index++) link.send({ type: 'slot', blob, chunk: index })
     })
   }
   exchange.onLink(greet)

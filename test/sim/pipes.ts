@@ -13,17 +13,17 @@ export interface Flow {
  */
 export class FairPipe {
   readonly #events: EventQueue
-  readonly #chunkMs: number
+  /** How long one chunk takes when it is alone, ms. */
+  readonly chunkMs: number
   #flows: Flow[] = []
   /** Chunks (of one flow) that went through since the start. */
   #work = 0
   #workedUntil = 0
   #plan = 0
 
-  /** @param chunkMs how long one chunk takes when it is alone. */
   constructor(events: EventQueue, chunkMs: number) {
     this.#events = events
-    this.#chunkMs = chunkMs
+    this.chunkMs = chunkMs
   }
 
   /** How many chunks are in it. */
@@ -39,19 +39,20 @@ export class FairPipe {
     return flow
   }
 
-  /** Takes a chunk out before it is through. */
-  stop(flow: Flow): void {
+  /** Takes a chunk out before it is through; false when it is through. */
+  stop(flow: Flow): boolean {
     const index = this.#flows.indexOf(flow)
-    if (index < 0) return
+    if (index < 0) return false
     this.#catchUp()
     this.#flows.splice(index, 1)
     this.#planNext()
+    return true
   }
 
   #catchUp(): void {
     const { now } = this.#events
     if (this.#flows.length > 0) {
-      this.#work += (now - this.#workedUntil) / (this.#chunkMs * this.#flows.length)
+      this.#work += (now - this.#workedUntil) / (this.chunkMs * this.#flows.length)
     }
     this.#workedUntil = now
   }
@@ -61,7 +62,7 @@ export class FairPipe {
     const first = this.#flows[0]
     if (first === undefined) return
     const left = Math.max(0, first.finish - this.#work)
-    this.#events.after(left * this.#chunkMs * this.#flows.length, () => {
+    this.#events.after(left * this.chunkMs * this.#flows.length, () => {
       if (plan !== this.#plan) return
       this.#catchUp()
       this.#flows.shift()
@@ -81,6 +82,11 @@ export class SerialPipe {
 
   constructor(chunkMs: number) {
     this.#chunkMs = chunkMs
+  }
+
+  /** When it will have taken what is in its queue, ms. */
+  get freeAt(): number {
+    return this.#freeAt
   }
 
   /** When a chunk whose last byte arrives at `at` is through, ms. */

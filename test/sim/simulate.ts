@@ -1,103 +1,29 @@
 import { createHash } from 'node:crypto'
+import { seededRandom } from '@darter/runtime'
 import {
-  Bitfield,
   BlobSwarm,
   type ChunkLayout,
   DEFAULT_SWARM_SHAPE,
-  DownloadSession,
   type Random,
-  type SessionEffect,
   type SwarmEffect,
 } from '@darter/swarm'
-import { seededRandom } from '@darter/runtime'
 import { createEventQueue, type EventQueue } from './event-queue.ts'
 import { FairPipe, type Flow, SerialPipe } from './pipes.ts'
+import { BLOB_MS, BORDER_RATE, boundMs, type Outcome, type Scenario } from './scenario.ts'
+import { type OutsideEffect, SimPeer, type World } from './sim-peer.ts'
 
-/** What is simulated. Times in ms of virtual time. */
-export interface Scenario {
-  readonly peers: number
-  readonly chunks: number
-  /** Neighbours of each peer; the production default when left out. */
-  readonly degree?: number
-  /** The origin's rate in multiples of a peer's uplink. */
-  readonly originRate: number
-  readonly latencyMs: number
-  /** The part of the peers that leaves in the middle, 0..1. */
-  readonly churn: number
-  /** The part of the peers that sends wrong bytes, 0..1. */
-  readonly liars: number
-  readonly zones: number
-  readonly seed: number
-}
-
-/** What came of it. Ratios are finish times over the bound, of the peers that stayed and are no liars. */
-export interface Outcome {
-  readonly peers: number
-  readonly chunks: number
-  readonly seed: number
-  readonly boundSeconds: number
-  readonly p50Ratio: number
-  readonly p99Ratio: number
-  readonly lastRatio: number
-  /** Chunks that the origin sent, over the chunks of the blob. */
-  readonly originRatio: number
-  readonly originRequests: number
-  readonly messagesPerPeer: number
-  /** Peers that did not get the blob in time, or gave up. */
-  readonly unfinished: number
-  /** Chunks that neighbours sent in vain (held already, wrong, cancelled), over all that had to be sent. */
-  readonly wasteRatio: number
-  /** Chunks that crossed a zone border, over the chunks of the blob and the zones but one. */
-  readonly crossingRatio: number
-}
-
-/** How long the blob takes over a peer's uplink (and downlink), ms. */
-const BLOB_MS = 10_000
 const CHUNK_BYTES = 1024 * 1024
-const PEER_TICK_MS = 100
-const SWARM_TICK_MS = 250
-const REPORT_AT_CHUNKS = 8
+const SWARM_TICK_MS = 100
 const ALIVE_EVERY_MS = 400
-/** What the link between two zones carries, in multiples of a peer's uplink. */
-const BORDER_RATE = 4
+const REPORT_AT_CHUNKS = 8
+const REPORT_EVERY_MS = 100
 /** A run that takes this many times the bound is over. */
 const PATIENCE = 8
+const FAILURE_MS = 20
 
-interface Upload {
-  readonly source: Peer
-  readonly target: Peer
-  readonly chunk: number
-  state: 'asked' | 'waiting' | 'sending' | 'sent' | 'over'
-  flow: Flow | undefined
-}
-
-interface Peer {
-  readonly id: string
-  readonly index: number
-  readonly zone: number
-  readonly liar: boolean
-  readonly held: Bitfield
-  readonly session: DownloadSession
-  readonly uplink: FairPipe
-  readonly downlink: SerialPipe
-  readonly links: Map<string, Peer>
-  /** Chunks asked of each neighbour. */
-  readonly requests: Map<string, Map<number, Upload>>
-  readonly fetches: Map<number, OriginRead>
-  waiting: Upload[]
-  unreported: number[]
-  gone: boolean
-  finishedAt: number | undefined
-  gaveUp: boolean
-}
-
-interface OriginRead {
-  readonly fetch: number
-  readonly lease: number | undefined
-  readonly to: number
-  next: number
-  lastSign: number
-  flow: Flow | undefined
+/** Runs the production decisions of peers and scheduler against each other in virtual time. */
+export function simulate(scenario: Scenario): Outcome {
+  return new Simulation(scenario).run()
 }
 
 /** A layout of `count` equal chunks, whatever production would choose for the size. */
@@ -112,15 +38,14 @@ function equalChunks(count: number): ChunkLayout {
   }
 }
 
-/** No peer can have the blob sooner, if it moves like water: Kumar and Ross, "Peer-assisted file distribution". */
-export function boundMs(scenario: Pick<Scenario, 'peers' | 'originRate'>): number {
-  const { peers, originRate } = scenario
-  return BLOB_MS * Math.max(1 / originRate, 1, peers / (originRate + peers))
-}
-
-/** Runs the production decisions of peers and scheduler against each other in virtual time. */
-export function simulate(scenario: Scenario): Outcome {
-  return new Simulation(scenario).run()
+interface OriginRead {
+  readonly peer: SimPeer
+  readonly fetch: number
+  readonly lease: number | undefined
+  readonly to: number
+  next: number
+  flow: Flow | undefined
+  over: boolean
 }
 
 class Simulation {
@@ -129,151 +54,143 @@ class Simulation {
   readonly #events: EventQueue = createEventQueue()
   readonly #random: Random
   readonly #swarm: BlobSwarm
-  readonly #peers: Peer[] = []
-  readonly #byId = new Map<string, Peer>()
+  readonly #peers: SimPeer[]
+  readonly #byId: Map<string, SimPeer>
   readonly #origin: FairPipe
-  readonly #borders: SerialPipe[]
+  readonly #borders = new Map<string, SerialPipe>()
   readonly #right: readonly Uint8Array[]
-  readonly #wrong: Uint8Array
+  readonly #reads = new Map<SimPeer, Map<number, OriginRead>>()
+  readonly #unreported = new Map<SimPeer, number[]>()
+  readonly #blamed = new Set<string>()
+  /** The neighbours that each peer was told last. */
+  readonly #lists = new Map<SimPeer, ReadonlySet<string>>()
+  /** How many peers hold each number of chunks or more, for the median's progress. */
+  readonly #progress: Uint32Array
+  readonly #medianAt: number[] = []
   #messages = 0
   #originChunks = 0
   #originRequests = 0
   #sentChunks = 0
   #crossings = 0
+  #gaveUp = 0
   #open: number
 
   constructor(scenario: Scenario) {
+    const { chunks, seed, peers, liars, zones } = scenario
     this.#scenario = scenario
-    this.#layout = equalChunks(scenario.chunks)
-    this.#random = seededRandom(scenario.seed)
+    this.#layout = equalChunks(chunks)
+    this.#random = seededRandom(seed)
     const shape = { ...DEFAULT_SWARM_SHAPE, degree: scenario.degree ?? DEFAULT_SWARM_SHAPE.degree }
     this.#swarm = new BlobSwarm(this.#layout, this.#random, shape)
-    const chunkMs = BLOB_MS / scenario.chunks
+    const chunkMs = BLOB_MS / chunks
     this.#origin = new FairPipe(this.#events, chunkMs / scenario.originRate)
-    this.#borders = Array.from({ length: scenario.zones ** 2 }, () => new SerialPipe(chunkMs / BORDER_RATE))
-    this.#right = Array.from({ length: scenario.chunks }, (_, chunk) => hashOf(`chunk ${chunk}`))
-    this.#wrong = hashOf('rubbish')
-    this.#open = scenario.peers
-    for (let index = 0; index < scenario.peers; index++) this.#addPeer(index, chunkMs)
+    this.#right = Array.from({ length: chunks }, (_, chunk) => hashOf(`chunk ${chunk}`))
+    this.#progress = new Uint32Array(chunks + 1)
+    this.#open = peers
+    const world = this.#world(chunkMs)
+    this.#peers = Array.from({ length: peers }, (_, index) => {
+      const uplink = new FairPipe(this.#events, chunkMs)
+      const liar = index < Math.round(liars * peers)
+      return new SimPeer({ id: `p${index}`, zone: index % zones, liar, uplink, world })
+    })
+    this.#byId = new Map(this.#peers.map(peer => [peer.id, peer]))
   }
 
   run(): Outcome {
-    const { latencyMs, churn, liars, peers } = this.#scenario
-    for (const peer of this.#peers) this.#startPeer(peer)
+    const { churn, liars, peers, schedulerDiesAt } = this.#scenario
+    for (const peer of this.#peers) {
+      this.#join(peer, true)
+      peer.start()
+    }
     this.#leaveInTheMiddle(Math.round(churn * peers), Math.round(liars * peers))
+    if (schedulerDiesAt !== undefined) this.#events.after(schedulerDiesAt, () => this.#schedulerDies())
     this.#tickSwarm()
-    void latencyMs
+    this.#events.after(REPORT_EVERY_MS, () => this.#reportAll())
     const bound = boundMs(this.#scenario)
     this.#events.runUntil(() => this.#open === 0 || this.#events.now > bound * PATIENCE)
     return this.#outcome(bound)
   }
 
-  // ---- peers
-
-  #addPeer(index: number, chunkMs: number): void {
-    const { peers, liars, zones } = this.#scenario
-    const held = new Bitfield(this.#layout.count)
-    const peer: Peer = {
-      id: `p${index}`,
-      index,
-      zone: index % zones,
-      liar: index < Math.round(liars * peers),
-      held,
-      session: new DownloadSession({
-        layout: this.#layout,
-        held,
-        trusted: new Bitfield(this.#layout.count),
-        random: this.#random,
-        now: 0,
-        schedulerUp: true,
-      }),
-      uplink: new FairPipe(this.#events, chunkMs),
-      downlink: new SerialPipe(chunkMs),
-      links: new Map(),
-      requests: new Map(),
-      fetches: new Map(),
-      waiting: [],
-      unreported: [],
-      gone: false,
-      finishedAt: undefined,
-      gaveUp: false,
+  #world(chunkMs: number): World {
+    const { latencyMs } = this.#scenario
+    return {
+      events: this.#events,
+      layout: this.#layout,
+      random: this.#random,
+      latencyMs,
+      chunkMs,
+      right: this.#right,
+      wrong: hashOf('rubbish'),
+      message: (deliver, count = 1) => {
+        this.#messages += count
+        this.#events.after(latencyMs, deliver)
+      },
+      peer: id => this.#byId.get(id)!,
+      cross: (from, to) => this.#cross(from, to, chunkMs),
+      chunkSent: () => void this.#sentChunks++,
+      outside: (peer, effect) => this.#act(peer, effect),
+      chunkKept: (peer, chunk) => this.#kept(peer, chunk),
+      completed: peer => this.#completed(peer),
+      gaveUp: peer => {
+        this.#gaveUp++
+        if (!peer.gone) this.#open--
+      },
     }
-    this.#peers.push(peer)
-    this.#byId.set(peer.id, peer)
   }
 
-  #startPeer(peer: Peer): void {
-    peer.session.readerAdded(1, 0, this.#layout.count, false, 0)
-    this.#join(peer, true)
-    this.#perform(peer)
-    this.#events.after(this.#random() * PEER_TICK_MS, () => this.#tickPeer(peer))
-  }
-
-  #tickPeer(peer: Peer): void {
-    if (peer.gone || peer.finishedAt !== undefined || peer.gaveUp) return
+  #cross(from: SimPeer, to: SimPeer, chunkMs: number): number {
     const { now } = this.#events
-    this.#report(peer)
-    for (const read of peer.fetches.values()) {
-      if (read.flow === undefined || now - read.lastSign < ALIVE_EVERY_MS) continue
-      read.lastSign = now
-      peer.session.bytesFlowed(now)
-      const { lease } = read
-      if (lease !== undefined) this.#toSwarm(at => this.#swarm.leaseAlive(peer.id, lease, at))
-    }
-    peer.session.tick(now)
-    this.#perform(peer)
-    this.#events.after(PEER_TICK_MS, () => this.#tickPeer(peer))
+    if (from.zone === to.zone) return now
+    const key = `${from.zone} ${to.zone}`
+    let border = this.#borders.get(key)
+    if (border === undefined) this.#borders.set(key, (border = new SerialPipe(chunkMs / BORDER_RATE)))
+    this.#crossings++
+    return border.pass(now)
   }
+
+  // ---- peers
 
   #leaveInTheMiddle(leavers: number, liars: number): void {
     for (let i = 0; i < leavers; i++) {
       const peer = this.#peers[(liars + i) % this.#peers.length]!
-      this.#events.after(BLOB_MS * (0.25 + 0.5 * this.#random()), () => this.#leave(peer))
+      this.#events.after(BLOB_MS * (0.25 + 0.5 * this.#random()), () => this.#leaves(peer))
     }
   }
 
-  #leave(peer: Peer): void {
-    peer.gone = true
-    if (!this.#isOver(peer)) this.#open--
-    for (const upload of peer.waiting) upload.state = 'over'
-    peer.waiting = []
-    for (const neighbour of peer.links.values()) {
-      this.#events.after(this.#scenario.latencyMs, () => {
-        if (neighbour.gone || !neighbour.links.delete(peer.id)) return
-        this.#dropRequests(neighbour, peer)
-        neighbour.session.neighbourDown(peer.id, 'vanished', this.#events.now)
-        this.#perform(neighbour)
-      })
-    }
-    for (const read of peer.fetches.values()) this.#stopRead(peer, read)
+  #leaves(peer: SimPeer): void {
+    if (peer.gone) return
+    if (!peer.over) this.#open--
+    peer.leave()
+    for (const read of this.#reads.get(peer)?.values() ?? []) this.#stopRead(read)
     this.#toSwarm(now => this.#swarm.leave(peer.id, now))
   }
 
-  #isOver(peer: Peer): boolean {
-    return peer.finishedAt !== undefined || peer.gaveUp
+  #kept(peer: SimPeer, chunk: number): void {
+    const { count } = peer.held
+    if (++this.#progress[count]! === Math.ceil(this.#peers.length / 2))
+      this.#medianAt[count] = this.#events.now
+    const unreported = this.#unreported.get(peer) ?? []
+    this.#unreported.set(peer, unreported)
+    unreported.push(chunk)
+    if (unreported.length >= REPORT_AT_CHUNKS) this.#report(peer)
   }
 
-  // ---- what a session decides
-
-  #perform(peer: Peer): void {
-    if (peer.gone) return
-    for (const effect of peer.session.takeEffects()) this.#act(peer, effect)
+  #completed(peer: SimPeer): void {
+    this.#open--
+    this.#unreported.delete(peer)
+    this.#join(peer, false)
+    if (peer.session.verifiedHashes !== undefined || peer.liar) return
+    this.#toSwarm(() => void this.#swarm.vouch(peer.id, Buffer.concat(this.#right)))
   }
 
-  #act(peer: Peer, effect: SessionEffect): void {
+  #act(peer: SimPeer, effect: OutsideEffect): void {
     switch (effect.type) {
-      case 'request':
-        this.#request(peer, effect.neighbour, effect.chunk)
-        break
-      case 'cancel':
-        this.#cancel(peer, effect.neighbour, effect.chunk)
-        break
       case 'fetch-origin':
         this.#readOrigin(peer, effect)
         break
       case 'stop-origin': {
-        const read = peer.fetches.get(effect.fetch)
-        if (read !== undefined) this.#stopRead(peer, read)
+        const read = this.#reads.get(peer)?.get(effect.fetch)
+        if (read !== undefined) this.#stopRead(read)
         break
       }
       case 'lease-demand':
@@ -284,238 +201,140 @@ class Simulation {
         this.#toSwarm(now => this.#swarm.leaseEnd(peer.id, effect.lease, effect.outcome, effect, now))
         break
       case 'blame':
+        if (effect.deed !== 'wrong-bytes') break
+        this.#blamed.add(effect.neighbour)
         this.#toSwarm(now => {
-          if (effect.deed === 'wrong-bytes') this.#swarm.discount(effect.neighbour, now)
+          this.#swarm.discount(effect.neighbour, now)
+          // It would read the origin by itself from now on, which says nothing about the others.
+          this.#leaves(this.#byId.get(effect.neighbour)!)
         })
         break
-      case 'give-up':
-        if (!this.#isOver(peer)) this.#open--
-        peer.gaveUp = true
-        break
-    }
-  }
-
-  // ---- chunks from neighbours
-
-  #request(peer: Peer, neighbour: string, chunk: number): void {
-    const source = peer.links.get(neighbour)
-    if (source === undefined) {
-      this.#events.after(0, () => this.#refused(peer, neighbour, chunk, 'failed'))
-      return
-    }
-    const upload: Upload = { source, target: peer, chunk, state: 'asked', flow: undefined }
-    let requests = peer.requests.get(neighbour)
-    if (requests === undefined) peer.requests.set(neighbour, (requests = new Map()))
-    requests.set(chunk, upload)
-    this.#message(() => this.#asked(upload))
-  }
-
-  #asked(upload: Upload): void {
-    const { source, target, chunk } = upload
-    if (upload.state !== 'asked' || source.gone) return
-    if (!source.held.has(chunk)) {
-      this.#message(() => {
-        if (this.#forget(upload)) this.#refused(target, source.id, chunk, 'missing')
-      })
-      return
-    }
-    upload.state = 'waiting'
-    source.waiting.push(upload)
-    this.#serve(source)
-  }
-
-  #refused(peer: Peer, neighbour: string, chunk: number, reason: 'missing' | 'failed'): void {
-    if (peer.gone) return
-    peer.session.requestFailed(neighbour, chunk, reason, this.#events.now)
-    this.#perform(peer)
-  }
-
-  #serve(source: Peer): void {
-    while (source.uplink.size < UPLOADS) {
-      const upload = source.waiting.shift()
-      if (upload === undefined) return
-      upload.state = 'sending'
-      upload.flow = source.uplink.start(() => this.#sent(upload))
-    }
-  }
-
-  #sent(upload: Upload): void {
-    const { source, target } = upload
-    this.#sentChunks++
-    upload.state = 'sent'
-    this.#serve(source)
-    const { latencyMs, zones } = this.#scenario
-    let at = this.#events.now + latencyMs
-    if (source.zone !== target.zone) {
-      this.#crossings++
-      at = this.#borders[source.zone * zones + target.zone]!.pass(at)
-    }
-    this.#events.after(at - this.#events.now, () => {
-      const through = target.downlink.pass(this.#events.now)
-      this.#events.after(through - this.#events.now, () => this.#arrived(upload))
-    })
-  }
-
-  #arrived(upload: Upload): void {
-    const { source, target, chunk } = upload
-    if (target.gone || !this.#forget(upload)) return
-    const { now } = this.#events
-    const hash = source.liar ? this.#wrong : this.#right[chunk]!
-    if (target.session.chunkFromNeighbour(source.id, chunk, hash, now) === 'keep') {
-      this.#keep(target, chunk, source.id)
-    }
-    this.#perform(target)
-  }
-
-  /** The target waits for it no longer; false when it did not. */
-  #forget(upload: Upload): boolean {
-    const requests = upload.target.requests.get(upload.source.id)
-    if (requests?.get(upload.chunk) !== upload) return false
-    requests.delete(upload.chunk)
-    return true
-  }
-
-  #cancel(peer: Peer, neighbour: string, chunk: number): void {
-    const upload = peer.requests.get(neighbour)?.get(chunk)
-    if (upload === undefined) return
-    this.#forget(upload)
-    this.#message(() => this.#drop(upload))
-  }
-
-  #drop(upload: Upload): void {
-    const { source } = upload
-    if (upload.state === 'waiting') source.waiting.splice(source.waiting.indexOf(upload), 1)
-    else if (upload.state === 'sending' && upload.flow !== undefined) source.uplink.stop(upload.flow)
-    if (upload.state === 'sent') return
-    upload.state = 'over'
-    this.#serve(source)
-  }
-
-  /** The link is gone, and what was asked over it. */
-  #dropRequests(peer: Peer, source: Peer): void {
-    for (const upload of peer.requests.get(source.id)?.values() ?? []) if (!source.gone) this.#drop(upload)
-    peer.requests.delete(source.id)
-    for (const upload of source.requests.get(peer.id)?.values() ?? []) this.#drop(upload)
-  }
-
-  #keep(peer: Peer, chunk: number, from: string | undefined): void {
-    const { now } = this.#events
-    peer.held.set(chunk)
-    peer.session.chunkStored(
-      chunk,
-      from === undefined ? { kind: 'origin' } : { kind: 'neighbour', id: from },
-      now,
-    )
-    this.#pushHave(peer, chunk)
-    peer.unreported.push(chunk)
-    if (peer.unreported.length >= REPORT_AT_CHUNKS) this.#report(peer)
-    peer.session.readerMoved(1, peer.held.nextClear(0))
-    if (peer.session.complete) this.#complete(peer)
-  }
-
-  #pushHave(peer: Peer, chunk: number): void {
-    const told = [...peer.links.values()]
-    this.#messages += told.length
-    this.#events.after(this.#scenario.latencyMs, () => {
-      const { now } = this.#events
-      for (const neighbour of told) {
-        if (neighbour.gone || this.#isOver(neighbour)) continue
-        neighbour.session.neighbourHas(peer.id, chunk, this.#right[chunk]!)
-        neighbour.session.neighboursChanged(now)
-        this.#perform(neighbour)
-      }
-    })
-  }
-
-  #complete(peer: Peer): void {
-    if (this.#isOver(peer)) return
-    peer.finishedAt = this.#events.now
-    this.#open--
-    peer.session.stop()
-    this.#perform(peer)
-    peer.unreported = []
-    this.#join(peer, false)
-    if (peer.session.verifiedHashes === undefined && !peer.liar) {
-      this.#toSwarm(() => void this.#swarm.vouch(peer.id, Buffer.concat(this.#right)))
     }
   }
 
   // ---- the origin
 
-  #readOrigin(peer: Peer, effect: SessionEffect & { readonly type: 'fetch-origin' }): void {
+  #readOrigin(peer: SimPeer, effect: OutsideEffect & { readonly type: 'fetch-origin' }): void {
     const { fetch, lease, from, to } = effect
-    const read: OriginRead = { fetch, lease, to, next: from, lastSign: this.#events.now, flow: undefined }
-    peer.fetches.set(fetch, read)
+    const read: OriginRead = { peer, fetch, lease, to, next: from, flow: undefined, over: false }
+    const reads = this.#reads.get(peer) ?? new Map<number, OriginRead>()
+    this.#reads.set(peer, reads.set(fetch, read))
     this.#originRequests++
-    this.#events.after(this.#scenario.latencyMs, () => this.#originSends(peer, read))
+    this.#events.after(this.#scenario.latencyMs, () => this.#originSends(read))
+    this.#events.after(ALIVE_EVERY_MS, () => this.#sign(read))
   }
 
-  #originSends(peer: Peer, read: OriginRead): void {
-    if (peer.fetches.get(read.fetch) !== read) return
+  /** Bytes flow. */
+  #sign(read: OriginRead): void {
+    const { peer, lease } = read
+    if (read.over || peer.gone) return
+    if (read.flow !== undefined) {
+      peer.session.bytesFlowed(this.#events.now)
+      if (lease !== undefined) this.#toSwarm(now => this.#swarm.leaseAlive(peer.id, lease, now))
+    }
+    this.#events.after(ALIVE_EVERY_MS, () => this.#sign(read))
+  }
+
+  #originSends(read: OriginRead): void {
+    if (read.over) return
+    if (this.#scenario.originFails?.(this.#events.now) === true) {
+      this.#events.after(FAILURE_MS, () => this.#fetchEnded(read, { refused: false }))
+      return
+    }
     read.flow = this.#origin.start(() => {
       const chunk = read.next++
       const last = read.next === read.to
       this.#originChunks++
       read.flow = undefined
       this.#events.after(this.#scenario.latencyMs, () => {
-        const through = peer.downlink.pass(this.#events.now)
-        this.#events.after(through - this.#events.now, () => this.#fromOrigin(peer, read, chunk, last))
+        const through = read.peer.downlink.pass(this.#events.now)
+        this.#events.after(through - this.#events.now, () => this.#fromOrigin(read, chunk, last))
       })
-      if (!last) this.#originSends(peer, read)
+      if (!last) this.#originSends(read)
     })
+    const inMs = this.#origin.size * this.#origin.chunkMs + this.#scenario.latencyMs
+    read.peer.expectWhole(read.next, inMs)
   }
 
-  #fromOrigin(peer: Peer, read: OriginRead, chunk: number, last: boolean): void {
-    if (peer.gone || peer.fetches.get(read.fetch) !== read) return
+  #fromOrigin(read: OriginRead, chunk: number, last: boolean): void {
+    const { peer } = read
+    if (peer.gone || read.over) return
     const { now } = this.#events
-    if (peer.session.chunkFromOrigin(chunk, this.#right[chunk]!, now) === 'keep')
-      this.#keep(peer, chunk, undefined)
-    if (last) {
-      peer.fetches.delete(read.fetch)
-      peer.session.fetchEnded(read.fetch, undefined, now)
-    }
-    this.#perform(peer)
+    if (peer.session.chunkFromOrigin(chunk, this.#right[chunk]!, now) === 'keep') peer.keep(chunk, undefined)
+    if (last) this.#fetchEnded(read, undefined)
+    peer.perform()
   }
 
-  #stopRead(peer: Peer, read: OriginRead): void {
-    peer.fetches.delete(read.fetch)
+  #fetchEnded(read: OriginRead, failure: { readonly refused: boolean } | undefined): void {
+    const { peer } = read
+    if (read.over || peer.gone) return
+    this.#stopRead(read)
+    peer.session.fetchEnded(read.fetch, failure, this.#events.now)
+    peer.perform()
+  }
+
+  #stopRead(read: OriginRead): void {
+    read.over = true
+    this.#reads.get(read.peer)?.delete(read.fetch)
     if (read.flow !== undefined) this.#origin.stop(read.flow)
   }
 
   // ---- the scheduler
 
-  #join(peer: Peer, wants: boolean): void {
+  get #schedulerUp(): boolean {
+    const { schedulerDiesAt } = this.#scenario
+    return schedulerDiesAt === undefined || this.#events.now < schedulerDiesAt
+  }
+
+  #schedulerDies(): void {
+    for (const peer of this.#peers) {
+      peer.session.schedulerChanged(false, this.#events.now)
+      peer.perform()
+    }
+  }
+
+  #join(peer: SimPeer, wants: boolean): void {
     const held = peer.held.toBytes()
     this.#toSwarm(now => this.#swarm.join(peer.id, held, wants, now, String(peer.zone)))
   }
 
-  #report(peer: Peer): void {
-    if (peer.unreported.length === 0) return
-    const chunks = peer.unreported
-    peer.unreported = []
-    this.#toSwarm(now => this.#swarm.held(peer.id, chunks, now))
+  #reportAll(): void {
+    for (const peer of this.#unreported.keys()) this.#report(peer)
+    this.#events.after(REPORT_EVERY_MS, () => this.#reportAll())
+  }
+
+  #report(peer: SimPeer): void {
+    const chunks = this.#unreported.get(peer)
+    this.#unreported.delete(peer)
+    if (chunks !== undefined && !peer.gone) this.#toSwarm(now => this.#swarm.held(peer.id, chunks, now))
   }
 
   #toSwarm(tell: (now: number) => void): void {
-    this.#message(() => {
+    this.#messages++
+    this.#events.after(this.#scenario.latencyMs, () => {
+      if (!this.#schedulerUp) return
       tell(this.#events.now)
       this.#fromSwarm()
     })
   }
 
   #tickSwarm(): void {
+    if (!this.#schedulerUp) return
     this.#swarm.tick(this.#events.now)
     this.#fromSwarm()
     this.#events.after(SWARM_TICK_MS, () => this.#tickSwarm())
   }
 
   #fromSwarm(): void {
-    for (const effect of this.#swarm.takeEffects()) this.#message(() => this.#told(effect))
+    for (const effect of this.#swarm.takeEffects()) {
+      this.#messages++
+      this.#events.after(this.#scenario.latencyMs, () => this.#told(effect))
+    }
   }
 
   #told(effect: SwarmEffect): void {
     const peer = this.#byId.get(effect.to)!
-    if (peer.gone || this.#isOver(peer)) return
+    if (peer.gone || peer.over) return
     const { now } = this.#events
     switch (effect.type) {
       case 'neighbours':
@@ -534,55 +353,22 @@ class Simulation {
         )
         break
     }
-    this.#perform(peer)
+    peer.perform()
   }
 
-  // ---- links
-
-  #relink(peer: Peer, wanted: ReadonlySet<string>): void {
-    for (const other of [...peer.links.values()]) if (!wanted.has(other.id)) this.#unlink(peer, other)
-    for (const id of wanted) {
-      const other = this.#byId.get(id)!
-      // Connecting takes a round trip.
-      if (!peer.links.has(id)) this.#events.after(2 * this.#scenario.latencyMs, () => this.#link(peer, other))
+  #relink(peer: SimPeer, wanted: ReadonlySet<string>): void {
+    // A link that the other side made may be younger than the list.
+    const before = this.#lists.get(peer)
+    this.#lists.set(peer, wanted)
+    for (const other of [...peer.links.values()]) {
+      if (before?.has(other.id) === true && !wanted.has(other.id)) peer.unlink(other)
     }
-  }
-
-  #unlink(peer: Peer, other: Peer): void {
-    peer.links.delete(other.id)
-    this.#dropRequests(peer, other)
-    peer.session.neighbourDown(other.id, undefined, this.#events.now)
-    this.#message(() => {
-      if (!other.links.delete(peer.id)) return
-      this.#dropRequests(other, peer)
-      if (this.#isOver(other) || other.gone) return
-      other.session.neighbourDown(peer.id, undefined, this.#events.now)
-      this.#perform(other)
-    })
-  }
-
-  #link(peer: Peer, other: Peer): void {
-    if (peer.gone || other.gone || peer.links.has(other.id)) return
-    peer.links.set(other.id, other)
-    other.links.set(peer.id, peer)
-    this.#sayHeld(peer, other)
-    this.#sayHeld(other, peer)
-  }
-
-  #sayHeld(from: Peer, to: Peer): void {
-    const held = [...from.held.indices()]
-    this.#message(() => {
-      if (to.gone || this.#isOver(to) || !to.links.has(from.id)) return
-      to.session.neighbourUp(from.id)
-      for (const chunk of held) to.session.neighbourHas(from.id, chunk, this.#right[chunk]!)
-      to.session.neighboursChanged(this.#events.now)
-      this.#perform(to)
-    })
-  }
-
-  #message(deliver: () => void): void {
-    this.#messages++
-    this.#events.after(this.#scenario.latencyMs, deliver)
+    for (const id of wanted) {
+      // Connecting takes a round trip.
+      if (!peer.links.has(id)) {
+        this.#events.after(2 * this.#scenario.latencyMs, () => peer.link(this.#byId.get(id)!))
+      }
+    }
   }
 
   // ---- what came of it
@@ -593,6 +379,7 @@ class Simulation {
     const times = counted.map(peer => peer.finishedAt ?? Number.POSITIVE_INFINITY).toSorted((a, b) => a - b)
     const quantile = (part: number): number => (times[Math.ceil(times.length * part) - 1] ?? 0) / bound
     const needed = counted.length * chunks
+    const tenths = Array.from({ length: 10 }, (_, tenth) => Math.ceil((chunks * (tenth + 1)) / 10))
     return {
       peers,
       chunks,
@@ -605,13 +392,14 @@ class Simulation {
       originRequests: this.#originRequests,
       messagesPerPeer: this.#messages / peers,
       unfinished: this.#peers.filter(peer => !peer.gone && peer.finishedAt === undefined).length,
+      gaveUp: this.#gaveUp,
       wasteRatio: (this.#sentChunks + this.#originChunks) / needed - 1,
       crossingRatio: zones === 1 ? 0 : this.#crossings / chunks / (zones - 1),
+      medianProgressSeconds: tenths.map(count => (this.#medianAt[count] ?? Number.NaN) / 1000),
+      blamed: [...this.#blamed].toSorted(),
     }
   }
 }
-
-const UPLOADS = Number(process.env['UPLOADS'] ?? 1)
 
 function hashOf(text: string): Uint8Array {
   return createHash('sha256').update(text).digest()

@@ -17,6 +17,13 @@ export interface FetchedChunk {
   release(): void
 }
 
+/** How a chunk is fetched. */
+export interface FetchOptions {
+  readonly signal: AbortSignal
+  /** Called now and then while the chunk arrives, with the bytes that have come so far. */
+  readonly onProgress?: (received: number) => void
+}
+
 /** An authenticated, encrypted connection to one neighbour, shared by all blobs. Either side may have dialled. */
 export interface Link {
   readonly peerId: string
@@ -35,12 +42,7 @@ export interface Link {
    * @throws {LinkStalledError} no byte of any chunk for the stall timeout while requests wait; the link is closed.
    * @throws {LinkProtocolError} the other side broke the rules, such as a chunk of another length; the link is closed.
    */
-  fetch(
-    blob: Digest,
-    chunk: number,
-    length: number,
-    options: { readonly signal: AbortSignal },
-  ): Promise<FetchedChunk>
+  fetch(blob: Digest, chunk: number, length: number, options: FetchOptions): Promise<FetchedChunk>
   onMessage(handler: (message: LinkMessage) => void): Unsubscribe
   /** Called once, with the reason when the link did not end in order. Not called for a link that is closed already. */
   onClose(handler: (reason: Error | undefined) => void): Unsubscribe
@@ -53,15 +55,19 @@ export interface ServedChunk {
   readonly length: number
   /** Fills `target` from `offset` in the chunk as far as the chunk goes; returns the bytes read. */
   read(offset: number, target: Uint8Array): Promise<number>
-  /** Always called, once, when the chunk is sent or given up. */
-  release(): void
+  /** Always called, once, when the chunk is sent, or given up before its last byte (`whole` is false then). */
+  release(whole: boolean): void
 }
 
-/** What a link asks its own peer for when a neighbour requests a chunk. */
+/**
+ * What a link asks its own peer for when a neighbour requests a chunk. The answer may take its time: it is sent when it
+ * comes. The signal aborts when the neighbour does not want the chunk any more, or is gone.
+ */
 export type ChunkSource = (
   blob: Digest,
   chunk: number,
   neighbour: string,
+  signal: AbortSignal,
 ) => Promise<ServedChunk | 'missing' | 'busy'>
 
 /** A peer's side of the swarm: its identity, its scheduler, its links. */

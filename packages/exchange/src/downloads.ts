@@ -2,12 +2,14 @@ import { createHash, type Hash } from 'node:crypto'
 import type { Digest } from '@darter/oci'
 import type { ChunkBuffers } from '@darter/runtime'
 import type { Refusal } from '@darter/wire'
-import type { FetchedChunk } from './contract.ts'
+import type { FetchedChunk, FetchOptions } from './contract.ts'
 import { ChunkRefusedError, LinkProtocolError } from './errors.ts'
 
 /** Bytes that are hashed at a time: large enough to be cheap, small enough not to hold up the loop. */
 const HASH_STRIDE = 256 * 1024
 const MAX_ID = 2 ** 32 - 1
+/** How often a request may be said to wait: twice a second for 10 s. */
+const MAX_WAITS = 20
 
 /** The chunks that were asked for over one link and have not come yet. */
 export interface Downloads {
@@ -16,9 +18,11 @@ export interface Downloads {
   /** How many are still wanted. */
   readonly wanted: number
   /** Asks for a chunk. @throws as {@link Link.fetch} says. */
-  fetch(blob: Digest, chunk: number, length: number, signal: AbortSignal): Promise<FetchedChunk>
+  fetch(blob: Digest, chunk: number, length: number, options: FetchOptions): Promise<FetchedChunk>
   /** @throws {LinkProtocolError} for bytes that were not asked for. */
   piece(id: number, bytes: Uint8Array): void
+  /** The other side says that a request waits for its turn; false when it has said so too often. @throws {LinkProtocolError} */
+  waits(id: number): boolean
   /** @throws {LinkProtocolError} */
   end(id: number): void
   /** @throws {LinkProtocolError} */
@@ -33,7 +37,9 @@ interface Download {
   bytes: Uint8Array | undefined
   filled: number
   hashed: number
+  waits: number
   readonly hash: Hash
+  readonly onProgress: FetchOptions['onProgress']
   /** Undefined once no one wants it any more. */
   settle: { resolve(chunk: FetchedChunk): void; reject(error: unknown): void } | undefined
 }
@@ -83,7 +89,7 @@ export function createDownloads(options: {
     get wanted() {
       return wanted
     },
-    fetch: async (blob, chunk, length, signal) => {
+    fetch: async (blob, chunk, length, { signal, onProgress }) => {
       signal.throwIfAborted()
       const { promise, resolve, reject } = Promise.withResolvers<FetchedChunk>()
       const id = nextId()
@@ -92,6 +98,8 @@ export function createDownloads(options: {
         bytes: undefined,
         filled: 0,
         hashed: 0,
+        waits: 0,
+        onProgress,
         hash: createHash('sha256'),
         settle: { resolve, reject },
       }
@@ -124,9 +132,16 @@ export function createDownloads(options: {
       if (download.settle !== undefined) {
         download.bytes ??= buffers.take(download.length)
         download.bytes.set(bytes, download.filled)
-        if (end - download.hashed >= HASH_STRIDE || end === download.length) hashUpTo(download, end)
+        if (end - download.hashed >= HASH_STRIDE || end === download.length) {
+          hashUpTo(download, end)
+          download.onProgress?.(end)
+        }
       }
       download.filled = end
+    },
+    waits: id => {
+      const download = known(id)
+      return ++download.waits <= MAX_WAITS
     },
     end: id => {
       const download = known(id)

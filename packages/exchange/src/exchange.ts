@@ -21,7 +21,6 @@ import type { Identity } from './identity.ts'
 import { createLink, type DrivenLink, type LinkTimes } from './link.ts'
 import { addressesOf, createNode, hostOf } from './node.ts'
 import { createSchedulerLink } from './scheduler-link.ts'
-import { createSlots } from './slots.ts'
 import { createPieceBuffers } from './uploads.ts'
 import { HANDSHAKE_MS } from './times.ts'
 
@@ -58,8 +57,6 @@ export interface ExchangeOptions {
 export interface ExchangeLimits extends LinkTimes {
   /** Links at the same moment; beyond that neighbours are turned away. */
   readonly maxLinks: number
-  /** Chunks that are sent at the same moment, over all links. */
-  readonly maxUploads: number
   /** How long a peer that could not be reached is not dialled again. */
   readonly redialMs: number
 }
@@ -67,12 +64,10 @@ export interface ExchangeLimits extends LinkTimes {
 /** What {@link ExchangeOptions.limits} leaves out. */
 export const EXCHANGE_DEFAULTS: ExchangeLimits = {
   maxLinks: 256,
-  maxUploads: 16,
   stallMs: 2000,
   takeMs: 10_000,
   deadMs: 10_000,
   idleMs: 60_000,
-  slotWaitMs: 1000,
   redialMs: 2000,
 }
 
@@ -104,8 +99,7 @@ export function createExchange(options: ExchangeOptions): Exchange {
   const arrivals = new Map<string, (link: Link) => void>()
   const attempts = createSingleFlight<string, Link>()
   const linked = createEvent<[Link]>('link', log)
-  const slots = createSlots(limits.maxUploads)
-  const pieceBuffers = createPieceBuffers(limits.maxUploads)
+  const pieceBuffers = createPieceBuffers()
   const chunkBuffers = createChunkBuffers()
   const stopping = new AbortController()
 
@@ -116,7 +110,6 @@ export function createExchange(options: ExchangeOptions): Exchange {
       dialled: onUsed === undefined,
       ...(onUsed === undefined ? {} : { onUsed }),
       source,
-      slots,
       pieceBuffers,
       chunkBuffers,
       uploadThrottle: options.uploadThrottle,

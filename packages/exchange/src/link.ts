@@ -1,15 +1,20 @@
 import type { TLSSocket } from 'node:tls'
 import type { ChunkBuffers, Logger, Throttle } from '@darter/runtime'
 import {
+  decodeNotice,
   decodeRefusal,
   decodeRequest,
+  encodeNotice,
   encodeRefusal,
   encodeRequest,
   FrameReader,
   frame,
   LIMITS,
+  type Introduction,
+  introductions,
+  isNotice,
   type LinkMessage,
-  linkMessages,
+  type Notice,
   type WholeFrame,
   WireError,
 } from '@darter/wire'
@@ -20,7 +25,6 @@ import { asError, LinkClosedError, LinkProtocolError, LinkStalledError } from '.
 import { createEvent } from './events.ts'
 import { createHeartbeat } from './heartbeat.ts'
 import type { ExchangeHooks } from './hooks.ts'
-import type { Slots } from './slots.ts'
 import { createUploads, type PieceBuffers } from './uploads.ts'
 
 /** How long a link waits for things, in ms. */
@@ -33,8 +37,6 @@ export interface LinkTimes {
   readonly deadMs: number
   /** No blob is of interest to either side. */
   readonly idleMs: number
-  /** How long a neighbour's request waits for an upload slot. */
-  readonly slotWaitMs: number
 }
 
 /** What a link is made of. */
@@ -45,7 +47,6 @@ export interface LinkOptions {
   /** Whether this side dialled. The other side's link begins with the first frame of this one. */
   readonly dialled: boolean
   readonly source: ChunkSource
-  readonly slots: Slots
   readonly pieceBuffers: PieceBuffers
   readonly chunkBuffers: ChunkBuffers
   /** The limit on chunk bytes that are sent, over all links. */
@@ -80,11 +81,17 @@ const frames = new WeakMap<LinkMessage, Uint8Array>()
 function framed(message: LinkMessage, log: Logger): Uint8Array | undefined {
   const known = frames.get(message)
   if (known !== undefined) return known
-  const payload = encodeOrLog(linkMessages, message, log)
-  if (payload === undefined) return undefined
-  const bytes = frame('message', 0, payload)
+  const bytes = isNotice(message.type)
+    ? frame(message.type, 0, encodeNotice(message as Notice))
+    : introduced(message as Introduction, log)
+  if (bytes === undefined) return undefined
   frames.set(message, bytes)
   return bytes
+}
+
+function introduced(message: Introduction, log: Logger): Uint8Array | undefined {
+  const payload = encodeOrLog(introductions, message, log)
+  return payload === undefined ? undefined : frame('message', 0, payload)
 }
 
 /** A link over a secured socket. */
@@ -127,12 +134,11 @@ export function createLink(options: LinkOptions): DrivenLink {
   })
   const uploads = createUploads({
     socket,
-    source: ({ blob, chunk }) => source(blob, chunk, peerId),
-    slots: options.slots,
-    slotWaitMs: times.slotWaitMs,
+    source: ({ blob, chunk }, signal) => source(blob, chunk, peerId, signal),
     buffers: options.pieceBuffers,
     throttle: options.uploadThrottle,
     end: id => write(frame('end', id)),
+    wait: id => write(frame('wait', id)),
     refuse: (id, reason) => write(frame('refuse', id, encodeRefusal(reason))),
     onSent: bytes => hooks.onBytes?.('sent', bytes, peerId),
     onFailure: ({ blob, chunk }, error) => log.warn({ blob, chunk, err: error }, 'serving a chunk failed'),
@@ -171,10 +177,16 @@ export function createLink(options: LinkOptions): DrivenLink {
         return uploads.request(id, decodeRequest(payload))
       case 'message': {
         traffic++
-        const message = linkMessages.decode(payload)
+        const message = introductions.decode(payload)
         noteInterest(wanted.there, message)
         return messages.emit(message)
       }
+      case 'wait':
+        if (downloads.waits(id)) progress++
+        return
+      default:
+        traffic++
+        return messages.emit(decodeNotice(name, payload))
     }
   }
   const reader = new FrameReader({
@@ -278,9 +290,9 @@ export function createLink(options: LinkOptions): DrivenLink {
       noteInterest(wanted.here, message)
       return write(bytes)
     },
-    fetch: async (blob, chunk, length, { signal }) => {
+    fetch: async (blob, chunk, length, fetchOptions) => {
       if (closed) throw new LinkClosedError(peerId, 'before the request')
-      return downloads.fetch(blob, chunk, length, signal)
+      return downloads.fetch(blob, chunk, length, fetchOptions)
     },
     onMessage: messages.on,
     onClose: closing.on,

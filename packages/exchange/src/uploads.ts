@@ -2,10 +2,11 @@ import type { Writable } from 'node:stream'
 import type { Throttle } from '@darter/runtime'
 import { type ChunkRequest, FRAME, HEADER_BYTES, LIMITS, type Refusal, writeFrameHeader } from '@darter/wire'
 import type { ChunkSource, ServedChunk } from './contract.ts'
-import type { Slots } from './slots.ts'
 
-/** Requests that wait on one link; beyond that the answer is `busy`. */
-const MAX_WAITING = 64
+/** Requests of one link that are not answered yet; beyond that the answer is `busy`. */
+const MAX_OPEN = 64
+/** How often the other side hears that its requests are not forgotten, in ms. */
+const WAIT_EVERY_MS = 500
 /** Pieces handed to the socket at the same moment: one is sent while the next one is read. */
 const MAX_IN_FLIGHT = 2
 
@@ -15,18 +16,21 @@ export interface PieceBuffers {
   give(buffer: Uint8Array): void
 }
 
-/** Buffers for at most `count` uploads at the same moment. */
-export function createPieceBuffers(count: number): PieceBuffers {
+/** Buffers that are kept for later. */
+const MAX_BUFFERS = 32
+
+/** The buffers of one exchange. */
+export function createPieceBuffers(): PieceBuffers {
   const free: Uint8Array[] = []
   return {
     take: () => free.pop() ?? Buffer.allocUnsafeSlow(HEADER_BYTES + LIMITS.pieceBytes),
     give: buffer => {
-      if (free.length < count * MAX_IN_FLIGHT) free.push(buffer)
+      if (free.length < MAX_BUFFERS) free.push(buffer)
     },
   }
 }
 
-/** The chunks that the other side of one link asks for, served one after another. */
+/** The chunks that the other side of one link asks for. Those whose turn it is are sent one after another. */
 export interface Uploads {
   request(id: number, request: ChunkRequest): void
   cancel(id: number): void
@@ -40,26 +44,34 @@ export interface Uploads {
   close(): void
 }
 
+interface OpenRequest {
+  readonly request: ChunkRequest
+  readonly controller: AbortController
+  /** Its turn has come. */
+  sending: boolean
+}
+
 /** {@link Uploads} of one link. */
 export function createUploads(options: {
   readonly socket: Writable
-  readonly source: (request: ChunkRequest) => ReturnType<ChunkSource>
-  readonly slots: Slots
-  /** How long a request waits for a slot before it is refused as `busy`, in ms. */
-  readonly slotWaitMs: number
+  readonly source: (request: ChunkRequest, signal: AbortSignal) => ReturnType<ChunkSource>
   readonly buffers: PieceBuffers
   /** The limit on chunk bytes that are sent, over all links. Pieces are as small as it says, so that none is long in coming. */
   readonly throttle?: Throttle | undefined
   readonly end: (id: number) => void
+  /** Says that a request waits for its turn. */
+  readonly wait: (id: number) => void
   readonly refuse: (id: number, reason: Refusal) => void
   readonly onSent: (bytes: number) => void
   /** Reading a chunk failed. */
   readonly onFailure: (request: ChunkRequest, error: unknown) => void
 }): Uploads {
-  const { socket, source, slots, slotWaitMs, buffers, throttle, end, refuse, onSent, onFailure } = options
-  const waiting = new Map<number, ChunkRequest>()
+  const { socket, source, buffers, throttle, end, wait, refuse, onSent, onFailure } = options
+  const open = new Map<number, OpenRequest>()
   const closed = new AbortController()
-  let serving: { readonly id: number; cancelled: boolean } | undefined
+  /** Ends when the chunks whose turn it is have been sent. */
+  let line: Promise<unknown> = Promise.resolve()
+  let reminder: NodeJS.Timeout | undefined
   let inFlight = 0
   let taken = 0
   let wake: (() => void) | undefined
@@ -99,53 +111,59 @@ export function createUploads(options: {
     return length
   }
 
-  const sendChunk = async (id: number, chunk: ServedChunk, state: { cancelled: boolean }): Promise<void> => {
-    for (let offset = 0; offset < chunk.length && !state.cancelled && !closed.signal.aborted; ) {
+  const sendChunk = async (id: number, chunk: ServedChunk, signal: AbortSignal): Promise<void> => {
+    for (let offset = 0; offset < chunk.length && !signal.aborted; ) {
       const length = await sendPiece(id, chunk, offset)
       if (length === 0) throw new Error(`the chunk ended at ${offset} of ${chunk.length} bytes`)
       offset += length
     }
   }
 
-  const serve = async (
-    id: number,
-    request: ChunkRequest,
-    state: { cancelled: boolean },
-  ): Promise<Refusal | undefined> => {
-    if (!(await slots.acquire(slotWaitMs, closed.signal))) return 'busy'
+  /** Answers a request; the result is why not. */
+  const serve = async (id: number, entry: OpenRequest): Promise<Refusal | undefined> => {
+    const { request } = entry
+    const { signal } = entry.controller
     try {
-      const chunk = await source(request)
+      const chunk = await source(request, signal)
       if (typeof chunk === 'string') return chunk
+      let whole = false
       try {
-        await sendChunk(id, chunk, state)
-        return undefined
+        entry.sending = true
+        const sent = line.then(() => sendChunk(id, chunk, signal))
+        // Whoever asked hears of a failure; the next one in line need not.
+        line = sent.catch(() => {})
+        await sent
+        whole = !signal.aborted
       } finally {
-        chunk.release()
+        chunk.release(whole)
       }
+      return undefined
     } catch (error) {
-      if (!closed.signal.aborted) onFailure(request, error)
+      if (!signal.aborted) onFailure(request, error)
       return 'failed'
-    } finally {
-      slots.release()
     }
   }
 
-  const run = async (): Promise<void> => {
-    for (const [id, request] of waiting) {
-      waiting.delete(id)
-      const state = { id, cancelled: false }
-      serving = state
-      const refusal = await serve(id, request, state)
-      serving = undefined
-      if (closed.signal.aborted) return
-      if (refusal === undefined) end(id)
-      else refuse(id, refusal)
-    }
+  const answer = async (id: number, entry: OpenRequest): Promise<void> => {
+    const refusal = await serve(id, entry)
+    open.delete(id)
+    if (open.size === 0) stopReminding()
+    if (closed.signal.aborted) return
+    if (refusal === undefined || entry.controller.signal.aborted) end(id)
+    else refuse(id, refusal)
+  }
+
+  const remind = (): void => {
+    for (const [id, entry] of open) if (!entry.sending) wait(id)
+  }
+  const stopReminding = (): void => {
+    clearInterval(reminder)
+    reminder = undefined
   }
 
   return {
     get owed() {
-      return waiting.size + (serving === undefined ? 0 : 1)
+      return open.size
     },
     get inFlight() {
       return inFlight
@@ -154,18 +172,17 @@ export function createUploads(options: {
       return taken
     },
     request: (id, request) => {
-      if (waiting.size >= MAX_WAITING || waiting.has(id) || serving?.id === id) return refuse(id, 'busy')
-      waiting.set(id, request)
-      // A map's iteration sees what is added meanwhile, so one run at a time serves all.
-      if (serving === undefined) void run()
+      if (open.size >= MAX_OPEN || open.has(id)) return refuse(id, 'busy')
+      const entry = { request, controller: new AbortController(), sending: false }
+      open.set(id, entry)
+      reminder ??= setInterval(remind, WAIT_EVERY_MS)
+      void answer(id, entry)
     },
-    cancel: id => {
-      if (waiting.delete(id)) end(id)
-      else if (serving?.id === id) serving.cancelled = true
-    },
+    cancel: id => open.get(id)?.controller.abort(),
     close: () => {
       closed.abort()
-      waiting.clear()
+      stopReminding()
+      for (const { controller } of open.values()) controller.abort()
       wake?.()
     },
   }

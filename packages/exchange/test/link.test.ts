@@ -202,43 +202,50 @@ describe('link', () => {
     })
     const heard = new Promise<LinkMessage>(resolve => linkA.onMessage(resolve))
     const chunk = linkA.fetch(BLOB, 0, 4 * MIB, { signal: soon() })
-    const message = { type: 'have' as const, blob: BLOB, chunk: 1, hash: new Uint8Array(32) }
+    const message = { type: 'have' as const, blob: BLOB, chunk: 1, load: 3, hash: new Uint8Array(32) }
     assert.equal(linkB.send(message), true)
     assert.deepEqual(await heard, message)
     go.resolve()
     assert.equal((await chunk).bytes.length, 4 * MIB)
   })
 
-  it('serves no more chunks at once than it may, and refuses the others as busy', async t => {
-    const clusterKey = newClusterKey()
+  it('lets requests wait for their turn, and takes nobody for stalled meanwhile', async t => {
     const go = Promise.withResolvers<void>()
-    const started = Promise.withResolvers<void>()
-    const server = await startExchange(t, {
-      clusterKey,
-      limits: { maxUploads: 1, slotWaitMs: 100 },
-      source: async () =>
-        served(randomBytes(1000), {
-          read: async (_offset, target) => {
-            started.resolve()
-            await go.promise
-            return target.length
-          },
-        }),
+    const { linkA } = await pair(t, {
+      limits: { stallMs: 700 },
+      sourceB: async (_blob, chunk) => {
+        if (chunk === 0) await go.promise
+        return served(randomBytes(1000))
+      },
     })
-    const peers = await Promise.all([startExchange(t, { clusterKey }), startExchange(t, { clusterKey })])
-    const [first, second] = await Promise.all(
-      peers.map(peer => peer.link(addressOf(server), { signal: soon() })),
-    )
-    assert.ok(first !== undefined && second !== undefined)
-    const slow = first.fetch(BLOB, 0, 1000, { signal: soon() })
-    await started.promise
-    await assert.rejects(
-      second.fetch(BLOB, 0, 1000, { signal: soon() }),
-      (error: unknown) => error instanceof ChunkRefusedError && error.reason === 'busy',
-    )
+    const parked = linkA.fetch(BLOB, 0, 1000, { signal: soon() })
+    // The one that waits does not hold up the others.
+    assert.equal((await linkA.fetch(BLOB, 1, 1000, { signal: soon() })).bytes.length, 1000)
+    const patience = new Promise(resolve => setTimeout(resolve, 1500))
+    await Promise.race([parked, patience])
     go.resolve()
-    assert.equal((await slow).bytes.length, 1000)
-    assert.equal((await second.fetch(BLOB, 0, 1000, { signal: soon() })).bytes.length, 1000)
+    assert.equal((await parked).bytes.length, 1000)
+  })
+
+  it('tells the one who serves when a request that waits is called off', async t => {
+    const calledOff = Promise.withResolvers<void>()
+    const { linkA } = await pair(t, {
+      sourceB: (_blob, chunk, _neighbour, signal) => {
+        if (chunk > 0) return Promise.resolve(served(randomBytes(1000)))
+        return new Promise(resolve => {
+          signal.addEventListener('abort', () => {
+            calledOff.resolve()
+            resolve('busy')
+          })
+        })
+      },
+    })
+    const controller = new AbortController()
+    const parked = linkA.fetch(BLOB, 0, 1000, { signal: controller.signal })
+    assert.equal((await linkA.fetch(BLOB, 1, 1000, { signal: soon() })).bytes.length, 1000)
+    controller.abort(new Error('called off'))
+    await assert.rejects(parked, /called off/)
+    await calledOff.promise
   })
 
   it('keeps to its upload rate over all links, in pieces that come often enough for nobody to be taken for stalled', async t => {

@@ -10,6 +10,10 @@ export interface ReadonlyBitfield {
   indices(): Generator<number>
   /** The smallest index >= from that is not set, or `length`. */
   nextClear(from: number): number
+  /** Calls `visit` with each index, ascending, that is set here and not in `other` (of the same length). */
+  eachNotIn(other: ReadonlyBitfield, visit: (index: number) => void): void
+  /** Indices `32 * at` to `32 * at + 31`, the least significant bit first. */
+  word(at: number): number
   /** A copy of the bits, least significant bit first, ceil(length / 8) bytes. */
   toBytes(): Uint8Array
 }
@@ -17,12 +21,15 @@ export interface ReadonlyBitfield {
 /** A set of chunk indices with a count that is always current. */
 export class Bitfield implements ReadonlyBitfield {
   readonly length: number
-  #bits: Uint8Array
+  readonly #bits: Uint8Array
+  /** The same bits, 32 at a time, for what looks at many of them. Its byte order is little-endian, as on all of Node's platforms here. */
+  readonly #words: Uint32Array
   #count = 0
 
   constructor(length: number) {
     this.length = length
-    this.#bits = new Uint8Array((length + 7) >>> 3)
+    this.#words = new Uint32Array((length + 31) >>> 5)
+    this.#bits = new Uint8Array(this.#words.buffer, 0, (length + 7) >>> 3)
   }
 
   /**
@@ -75,6 +82,23 @@ export class Bitfield implements ReadonlyBitfield {
       while (bits !== 0) {
         const low = bits & -bits
         yield byte * 8 + (31 - Math.clz32(low))
+        bits ^= low
+      }
+    }
+  }
+
+  word(at: number): number {
+    return this.#words[at]!
+  }
+
+  eachNotIn(other: ReadonlyBitfield, visit: (index: number) => void): void {
+    const mine = this.#words
+    for (let word = 0; word < mine.length; word++) {
+      if (mine[word] === 0) continue
+      let bits = mine[word]! & ~other.word(word)
+      while (bits !== 0) {
+        const low = bits & -bits
+        visit(word * 32 + (31 - Math.clz32(low)))
         bits ^= low
       }
     }

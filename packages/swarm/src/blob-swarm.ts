@@ -37,7 +37,7 @@ export interface SwarmShape {
 
 /** The shape that production starts from. */
 export const DEFAULT_SWARM_SHAPE = {
-  degree: 8,
+  degree: 10,
   firstLeases: 4,
   maxLeases: 32,
   maxLeasesPerPeer: 4,
@@ -371,7 +371,7 @@ export class BlobSwarm {
     if (this.#leases.free === 0 || this.#seekers.size === 0 || this.#pace.pausedUntil > now) return
     const even = Math.ceil(this.#pace.share / Math.max(1, this.#wanting))
     const cap = Math.min(this.#shape.maxLeasesPerPeer, even)
-    while (this.#wholeOnly ? this.#leases.size === 0 : this.#pace.mayGrant(this.#leases.size)) {
+    while (this.#wholeOnly ? this.#leases.size === 0 : this.#pace.mayGrant(this.#leases.size, now)) {
       const member = this.#members.get(this.#seekers.next(cap) ?? '')
       if (member === undefined) return
       const lease = this.#leases.grant(member.id, this.#wholeOnly ? 0 : member.from, now)

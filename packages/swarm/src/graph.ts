@@ -27,6 +27,8 @@ interface Zone {
   /** Those who may be neighbours. */
   readonly open: RandomSet<Node>
   readonly wanting: RandomSet<Node>
+  /** Those who have too few neighbours. */
+  readonly lacking: RandomSet<Node>
   /** Edges that leave the zone. */
   crossing: number
 }
@@ -36,6 +38,8 @@ const SETTLE_MS = 500
 const RETRY_MS = 1_000
 /** Peers that are given neighbours, and peers that are told, for each ms: a crowd costs no more at a time. */
 const WORK_PER_MS = 4
+/** The part of its neighbours that a peer gets when it comes; the rest may still come by themselves. */
+const ATTACHED_PART = 0.25
 /** The most time that is made up for when ticks were missed, ms. */
 const MAX_TICK_MS = 250
 /** Peers that are looked at to find one with few neighbours, and until one is found at all. */
@@ -49,8 +53,8 @@ const ZONES_AT_ONCE = 4
  * diameter logarithmic while peers come and go, with a few edges across zones. Edges join at least one peer that wants
  * something. Each event costs a number of steps that depends on the degree alone.
  *
- * A peer that comes gets half of its degree at once, of peers chosen at random, and what it lacks half a second later:
- * till then others that come may have chosen it. Who has one and a half times the degree takes no more; one of its edges
+ * A peer that comes gets a quarter of its degree at once, of peers chosen at random, and what it lacks half a second later,
+ * first of those who lack some too: till then others that come may have chosen it. Who has one and a half times the degree takes no more; one of its edges
  * is split instead.
  */
 export class NeighbourGraph {
@@ -120,6 +124,7 @@ export class NeighbourGraph {
     this.#list(node)
     this.#nodes.delete(id)
     this.#lacking.delete(node)
+    node.zone.lacking.delete(node)
     this.#tellNow.delete(node)
     this.#tellLater.delete(node)
     const { zone } = node
@@ -155,7 +160,14 @@ export class NeighbourGraph {
   #zone(name: string): Zone {
     let zone = this.#zones.get(name)
     if (zone === undefined) {
-      zone = { name, members: 0, open: new RandomSet(), wanting: new RandomSet(), crossing: 0 }
+      zone = {
+        name,
+        members: 0,
+        open: new RandomSet(),
+        wanting: new RandomSet(),
+        lacking: new RandomSet(),
+        crossing: 0,
+      }
       this.#zones.set(name, zone)
     }
     return zone
@@ -180,9 +192,24 @@ export class NeighbourGraph {
     if (open.size - 1 <= this.#degree) {
       for (const other of open) if (this.#mayConnect(node, other)) this.#connect(node, other, now)
     } else if (node.wants) {
-      this.#fill(node, Math.ceil(this.#degree / 2), now)
+      this.#attach(node, now)
     }
     this.#crossBorders(now)
+  }
+
+  /**
+   * The first neighbour may be anyone, also one who has enough: else peers that came together would know each other alone.
+   * The others have room: all of what comes later would go to those who came last.
+   */
+  #attach(node: Node, now: number): void {
+    const first = this.#choose(node.zone.open, node, this.#most, 1)
+    if (first === undefined) return this.#fill(node, 1, now)
+    this.#connect(node, first, now)
+    while (node.edges.size - node.crossing < this.#degree * ATTACHED_PART) {
+      const other = this.#choose(node.zone.open, node, this.#degree)
+      if (other === undefined) return
+      this.#connect(node, other, now)
+    }
   }
 
   #localTarget(node: Node): number {
@@ -197,15 +224,18 @@ export class NeighbourGraph {
   #seeTo(node: Node, at: number): void {
     if (node.edges.size - node.crossing < this.#localTarget(node)) {
       if (!this.#lacking.has(node)) this.#lacking.set(node, at)
+      node.zone.lacking.add(node)
     } else {
       this.#lacking.delete(node)
+      node.zone.lacking.delete(node)
     }
   }
 
   #fill(node: Node, degree: number, now: number): void {
     const target = Math.min(degree, this.#localTarget(node))
     while (node.edges.size - node.crossing < target && node.edges.size < this.#most) {
-      const other = this.#choose(node.zone.open, node)
+      // Those who lack neighbours too come first: else others would end up with more than they need.
+      const other = this.#choose(node.zone.lacking, node) ?? this.#choose(node.zone.open, node)
       if (other === undefined) {
         if (!this.#split(node, now)) return
       } else {
@@ -224,12 +254,12 @@ export class NeighbourGraph {
     )
   }
 
-  /** One of a few that were picked at random: the one with the fewest neighbours. */
-  #choose(from: RandomSet<Node>, node: Node): Node | undefined {
+  /** One of a few that were picked at random and have less than `most` neighbours: the one with the fewest. */
+  #choose(from: RandomSet<Node>, node: Node, most = this.#most, candidates = CANDIDATES): Node | undefined {
     let best: Node | undefined
     let found = 0
     const consider = (other: Node | undefined): void => {
-      if (other === undefined || !this.#mayConnect(node, other)) return
+      if (other === undefined || other.edges.size >= most || !this.#mayConnect(node, other)) return
       found++
       if (best === undefined || other.edges.size < best.edges.size) best = other
     }
@@ -237,7 +267,7 @@ export class NeighbourGraph {
       for (const other of from) consider(other)
       return best
     }
-    for (let tries = 0; tries < MAX_TRIES && found < CANDIDATES; tries++) {
+    for (let tries = 0; tries < MAX_TRIES && found < candidates; tries++) {
       consider(from.pickOther(node, this.#random))
     }
     return best

@@ -7,10 +7,11 @@ import type { Random } from './random.ts'
 import type { ReaderSet } from './readers.ts'
 import { restMs } from './retry.ts'
 import type { LinkDeed, SessionEffect, SessionLimits } from './session-contract.ts'
+import { sameBytes, ToldHashes } from './told-hashes.ts'
 
-/** A neighbour with more requests than this in flight is not asked for another one's late chunks. */
-const MAX_HEDGES = 2
-/** A request that takes this many times what its neighbour's pace explains is late. */
+/** A neighbour with as many requests in flight as this is not asked for anything without a slot. */
+const MAX_UNASKED = 2
+/** A request that takes this many times what its neighbour usually takes is late. */
 const LATE_FACTOR = 3
 
 /** What a pool shares with its session. */
@@ -31,14 +32,21 @@ export class NeighbourPool {
   readonly #context: PoolContext
   readonly #neighbours = new Map<string, Neighbour>()
   readonly #availability: Uint16Array
+  /** Of these, the neighbours in this peer's own zone. */
+  readonly #near: Uint16Array
+  readonly #told: ToldHashes
   #verified: readonly Uint8Array[] | undefined
   #inFlightBytes = 0
+  /** Neighbours were told to wait because too much was in flight. */
+  #full = false
   /** Chunks that a stalled neighbour had offered: the scheduler believes they can be had, and leases them to nobody. */
   readonly #orphans = new Set<number>()
 
   constructor(context: PoolContext) {
     this.#context = context
     this.#availability = new Uint16Array(context.layout.count)
+    this.#near = new Uint16Array(context.layout.count)
+    this.#told = new ToldHashes(context.layout.count)
   }
 
   /** The verified chunk list, against which everything is judged once it is known. */
@@ -50,8 +58,13 @@ export class NeighbourPool {
     return this.#verified
   }
 
-  up(id: string): void {
-    if (!this.#neighbours.has(id)) this.#neighbours.set(id, new Neighbour(id, this.#context.layout))
+  /** Neighbours. */
+  get size(): number {
+    return this.#neighbours.size
+  }
+
+  up(id: string, far: boolean): void {
+    if (!this.#neighbours.has(id)) this.#neighbours.set(id, new Neighbour(id, far, this.#context.layout))
   }
 
   /** `deed` names what it did, when its end was not in order. */
@@ -59,7 +72,8 @@ export class NeighbourPool {
     const neighbour = this.#neighbours.get(id)
     if (neighbour === undefined) return
     this.#neighbours.delete(id)
-    for (const chunk of neighbour.held.indices()) this.#availability[chunk]!--
+    this.#told.forget(id)
+    for (const chunk of neighbour.held.indices()) this.#count(neighbour, chunk, -1)
     const waiting = neighbour.inFlight.size > 0
     this.#cancelAll(neighbour)
     if (deed === 'stalled') for (const chunk of neighbour.held.indices()) this.#orphans.add(chunk)
@@ -81,21 +95,18 @@ export class NeighbourPool {
     const neighbour = this.#neighbours.get(id)
     const { layout, held, disputed } = this.#context
     if (neighbour === undefined || neighbour.distrusted || chunk < 0 || chunk >= layout.count) return
-    if (neighbour.held.set(chunk)) this.#availability[chunk]!++
-    neighbour.hashes.set(chunk, hash)
-    if (this.#verified !== undefined || held.has(chunk)) return
+    if (neighbour.held.set(chunk)) this.#count(neighbour, chunk, 1)
+    if (this.#told.told(id, chunk, hash) || this.#verified !== undefined || held.has(chunk)) return
     for (const other of this.#neighbours.values()) {
-      const told = other.hashes.get(chunk)
       // Someone lies; only the origin can tell who.
-      if (other !== neighbour && told !== undefined && !sameBytes(told, hash)) disputed.add(chunk)
+      const contradicts = other.held.has(chunk) && !sameBytes(this.#told.of(other.id, chunk)!, hash)
+      if (other !== neighbour && contradicts) disputed.add(chunk)
     }
   }
 
   lost(id: string, chunk: number): void {
     const neighbour = this.#neighbours.get(id)
-    if (neighbour?.held.clear(chunk) !== true) return
-    this.#availability[chunk]!--
-    neighbour.hashes.delete(chunk)
+    if (neighbour?.held.clear(chunk) === true) this.#count(neighbour, chunk, -1)
   }
 
   /** Whether some neighbour holds a chunk. */
@@ -112,6 +123,56 @@ export class NeighbourPool {
     return false
   }
 
+  /** A neighbour may be asked for a chunk now, and suggests one: it is asked, for that or a better one, or told to pass. */
+  slot(id: string, suggestion: number, now: number): void {
+    const neighbour = this.#neighbours.get(id)
+    if (neighbour === undefined) return
+    this.#full = this.#inFlightBytes >= this.#context.limits.maxInFlightBytes
+    const mayAsk = !this.#full && !neighbour.distrusted && neighbour.restUntil <= now
+    const chunk = mayAsk ? this.#pick(neighbour, suggestion) : undefined
+    neighbour.idleSince = undefined
+    neighbour.passed = chunk === undefined
+    if (chunk === undefined) this.#context.emit({ type: 'pass', neighbour: id })
+    else this.#request(neighbour, chunk, now)
+  }
+
+  /** Asks, without waiting for a slot, for what a reader of a range waits for. */
+  urge(now: number): void {
+    const { limits, readers } = this.#context
+    for (const position of readers.strictPositions()) {
+      const end = Math.min(this.#context.layout.count, position + limits.readerWindow)
+      for (let chunk = position; chunk < end; chunk++) {
+        if (!this.offers(chunk) || !this.#isWanted(chunk)) continue
+        const holder = this.#idlest(chunk, undefined, now)
+        if (holder !== undefined) this.#request(holder, chunk, now)
+      }
+    }
+  }
+
+  /** Asks someone without a slot when nothing is in flight though there is something to be had: slots may be long in coming. */
+  poke(now: number): void {
+    if (this.#inFlightBytes > 0) return
+    for (const neighbour of this.#neighbours.values()) {
+      if (neighbour.distrusted || neighbour.restUntil > now || neighbour.held.count === 0) continue
+      neighbour.idleSince ??= now
+      if (now - neighbour.idleSince < this.#context.limits.pokeAfterMs) continue
+      const chunk = this.#pick(neighbour, undefined)
+      if (chunk === undefined) continue
+      this.#request(neighbour, chunk, now)
+      return
+    }
+  }
+
+  /** Neighbours whose slots were of no use are asked for slots again if they would be of use now. */
+  wantAgain(now: number): void {
+    for (const neighbour of this.#neighbours.values()) {
+      if (!neighbour.passed || neighbour.distrusted || neighbour.restUntil > now) continue
+      if (this.#pick(neighbour, undefined) === undefined) continue
+      neighbour.passed = false
+      this.#context.emit({ type: 'want', neighbour: neighbour.id })
+    }
+  }
+
   /**
    * Notes that a requested chunk came; false when it cannot be judged any more, or its sender told another hash for it:
    * it is distrusted then.
@@ -119,10 +180,15 @@ export class NeighbourPool {
   arrived(id: string, chunk: number, hash: Uint8Array, now: number): boolean {
     const neighbour = this.#neighbours.get(id)
     if (neighbour?.inFlight.has(chunk) === true) {
-      neighbour.arrived(chunk, this.#context.layout.length(chunk), now)
+      neighbour.arrived(chunk, now)
       this.#ended(chunk)
+      if (this.#full && this.#inFlightBytes < this.#context.limits.maxInFlightBytes) {
+        this.#full = false
+        this.wantAgain(now)
+      }
     }
-    const expected = this.#verified?.[chunk] ?? neighbour?.hashes.get(chunk)
+    const told = neighbour?.held.has(chunk) === true ? this.#told.of(id, chunk) : undefined
+    const expected = this.#verified?.[chunk] ?? told
     if (expected !== undefined && sameBytes(expected, hash)) return true
     // It was left, or lost the chunk, while its answer was under way: then nothing can be held against it.
     if (expected !== undefined) this.distrust(id)
@@ -137,13 +203,14 @@ export class NeighbourPool {
     neighbour.failures++
     if (reason === 'missing') this.lost(id, chunk)
     neighbour.restUntil = now + restMs(neighbour.failures, this.#context.random)
+    this.#unexpect(chunk)
   }
 
   /** The origin's own bytes of a chunk have this hash: whoever told another one lied. */
   provedByOrigin(chunk: number, hash: Uint8Array): void {
     for (const neighbour of [...this.#neighbours.values()]) {
-      const told = neighbour.hashes.get(chunk)
-      if (told !== undefined && !sameBytes(told, hash)) this.distrust(neighbour.id)
+      if (neighbour.held.has(chunk) && !sameBytes(this.#told.of(neighbour.id, chunk)!, hash))
+        this.distrust(neighbour.id)
     }
   }
 
@@ -154,15 +221,16 @@ export class NeighbourPool {
     if (neighbour === undefined || neighbour.distrusted) return
     neighbour.distrusted = true
     for (const chunk of [...neighbour.held.indices()]) {
-      this.#availability[chunk]!--
+      this.#count(neighbour, chunk, -1)
       neighbour.held.clear(chunk)
     }
-    neighbour.hashes.clear()
+    this.#told.forget(id)
     this.#cancelAll(neighbour)
   }
 
   /** A chunk is held now: nobody needs to send it any more. */
   cancel(chunk: number): void {
+    if (this.#context.pending.isFree(chunk)) return
     for (const neighbour of this.#neighbours.values()) {
       if (!neighbour.inFlight.delete(chunk)) continue
       this.#ended(chunk)
@@ -174,56 +242,53 @@ export class NeighbourPool {
     for (const neighbour of this.#neighbours.values()) this.#cancelAll(neighbour)
   }
 
-  /** Requests chunks from every neighbour that has room for more. */
-  fill(now: number): void {
-    for (const neighbour of this.#neighbours.values()) this.#fillOne(neighbour, now)
-  }
-
-  /** Asks a second neighbour for chunks that are much later than their neighbour's pace explains. */
+  /** Asks a second neighbour for chunks that are much later than their neighbour's usual time explains. */
   hedge(now: number): void {
     const { pending } = this.#context
     for (const slow of this.#neighbours.values()) {
       for (const [chunk, since] of slow.inFlight) {
         if (pending.isShared(chunk) || !this.#isLate(slow, now - since)) continue
-        const other = this.#idleHolder(chunk, slow, now)
+        const other = this.#idlest(chunk, slow, now)
         if (other !== undefined) this.#request(other, chunk, now)
       }
     }
   }
 
   #isLate(neighbour: Neighbour, ageMs: number): boolean {
-    const { layout, limits } = this.#context
-    const expected = neighbour.expectedMs(layout.chunkBytes)
-    return ageMs >= limits.hedgeAfterMs && (expected === undefined || ageMs >= LATE_FACTOR * expected)
+    const usual = neighbour.responseMs
+    return ageMs >= this.#context.limits.hedgeAfterMs && (usual === undefined || ageMs >= LATE_FACTOR * usual)
   }
 
-  #idleHolder(chunk: number, except: Neighbour, now: number): Neighbour | undefined {
+  /** The holder with the fewest requests in flight, if any has room. */
+  #idlest(chunk: number, except: Neighbour | undefined, now: number): Neighbour | undefined {
+    let best: Neighbour | undefined
     for (const other of this.#neighbours.values()) {
-      const idle = other.inFlight.size < MAX_HEDGES && other.restUntil <= now
-      if (other !== except && idle && other.held.has(chunk)) return other
+      if (other === except || other.restUntil > now || !other.held.has(chunk)) continue
+      if (other.inFlight.size < (best?.inFlight.size ?? MAX_UNASKED)) best = other
     }
-    return undefined
+    return best
   }
 
-  #fillOne(neighbour: Neighbour, now: number): void {
-    if (neighbour.distrusted || neighbour.restUntil > now) return
-    const { layout, held, pending, disputed, readers, limits, random } = this.#context
-    const depth = neighbour.pipelineDepth(layout.chunkBytes)
-    while (neighbour.inFlight.size < depth && this.#inFlightBytes < limits.maxInFlightBytes) {
-      const chunk = pickChunk(
-        neighbour.held,
-        {
-          count: layout.count,
-          isWanted: c => !held.has(c) && pending.isFree(c) && !disputed.has(c),
-          availability: c => this.#availability[c]!,
-          readers: readers.positions(),
-        },
-        limits.readerWindow,
-        random,
-      )
-      if (chunk === undefined) return
-      this.#request(neighbour, chunk, now)
-    }
+  #isWanted(chunk: number): boolean {
+    const { held, pending, disputed } = this.#context
+    return !held.has(chunk) && pending.isFree(chunk) && !disputed.has(chunk)
+  }
+
+  #pick(neighbour: Neighbour, suggestion: number | undefined): number | undefined {
+    const { held, layout, readers, random } = this.#context
+    const isWanted = (chunk: number): boolean =>
+      this.#isWanted(chunk) && !(neighbour.far && this.#near[chunk]! > 0)
+    const urgent = readers.urgent(chunk => neighbour.held.has(chunk) && isWanted(chunk))
+    // What is scarce among the neighbours is better chosen for everyone's sake than for a reader's.
+    const isCommon = urgent !== undefined && this.#availability[urgent]! * 2 >= this.#neighbours.size
+    if (isCommon || (urgent !== undefined && readers.anyStrict)) return urgent
+    if (suggestion !== undefined && suggestion < layout.count && isWanted(suggestion)) return suggestion
+    return pickChunk(neighbour.held, held, isWanted, chunk => this.#availability[chunk]!, random)
+  }
+
+  #count(neighbour: Neighbour, chunk: number, change: 1 | -1): void {
+    this.#availability[chunk]! += change
+    if (!neighbour.far) this.#near[chunk]! += change
   }
 
   #request(neighbour: Neighbour, chunk: number, now: number): void {
@@ -239,17 +304,18 @@ export class NeighbourPool {
   }
 
   #cancelAll(neighbour: Neighbour): void {
-    for (const chunk of neighbour.inFlight.keys()) {
+    const chunks = [...neighbour.inFlight.keys()]
+    neighbour.inFlight.clear()
+    for (const chunk of chunks) {
       this.#ended(chunk)
       this.#context.emit({ type: 'cancel', neighbour: neighbour.id, chunk })
+      this.#unexpect(chunk)
     }
-    neighbour.inFlight.clear()
   }
-}
 
-/** Whether two hashes are equal. */
-export function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
-  if (a.length !== b.length) return false
-  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false
-  return true
+  /** Others may offer the chunk again. */
+  #unexpect(chunk: number): void {
+    const { pending, held, emit } = this.#context
+    if (pending.isFree(chunk) && !held.has(chunk)) emit({ type: 'unexpect', chunk })
+  }
 }

@@ -1,55 +1,45 @@
 import { Bitfield } from './bitfield.ts'
 import type { ChunkLayout } from './layout.ts'
 
-/** Seconds of requests that are kept in flight to a neighbour: enough to hide its latency, little enough to change course. */
-const PIPELINE_SECONDS = 0.75
-const MIN_IN_FLIGHT = 2
-const MAX_IN_FLIGHT = 8
-const RATE_WEIGHT = 0.25
+const RESPONSE_WEIGHT = 0.25
 
 /** What a download session knows of one neighbour. */
 export class Neighbour {
   readonly id: string
+  /** It is in another zone: what someone nearer has is not asked of it. */
+  readonly far: boolean
   readonly held: Bitfield
-  /** The sha256 that it told for each chunk that it holds. */
-  readonly hashes = new Map<number, Uint8Array>()
   /** Chunks requested from it and when, ms. */
   readonly inFlight = new Map<number, number>()
   /** Nothing is requested from it before this time, ms. */
   restUntil = 0
   /** It sent bytes that did not match: it is not asked again for this blob. */
   distrusted = false
+  /** It was told to wait with its slots until it hears otherwise. */
+  passed = false
+  /** Since when it was seen to have something and to offer no slots, ms. */
+  idleSince: number | undefined
   /** Consecutive requests that it failed to serve. */
   failures = 0
-  #bytesPerMs = 0
-  #lastArrival = 0
+  #responseMs = 0
 
-  constructor(id: string, layout: ChunkLayout) {
+  constructor(id: string, far: boolean, layout: ChunkLayout) {
     this.id = id
+    this.far = far
     this.held = new Bitfield(layout.count)
   }
 
-  /** How many requests it should have in flight now. */
-  pipelineDepth(chunkBytes: number): number {
-    const wanted = Math.ceil((this.#bytesPerMs * 1000 * PIPELINE_SECONDS) / chunkBytes)
-    return Math.min(MAX_IN_FLIGHT, Math.max(MIN_IN_FLIGHT, wanted))
+  /** How long it usually takes from a request to the chunk, ms; undefined before the first chunk. */
+  get responseMs(): number | undefined {
+    return this.#responseMs === 0 ? undefined : this.#responseMs
   }
 
-  /** The time that `bytes` more would take behind what is in flight, ms; undefined before the first chunk. */
-  expectedMs(chunkBytes: number): number | undefined {
-    return this.#bytesPerMs === 0 ? undefined : (chunkBytes * (this.inFlight.size + 1)) / this.#bytesPerMs
-  }
-
-  /** Notes that a requested chunk came, for the measured rate. */
-  arrived(chunk: number, bytes: number, now: number): void {
-    const requested = this.inFlight.get(chunk) ?? now
+  /** Notes that a requested chunk came. */
+  arrived(chunk: number, now: number): void {
+    const took = Math.max(1, now - (this.inFlight.get(chunk) ?? now))
     this.inFlight.delete(chunk)
     this.failures = 0
-    // Pipelined answers come one behind the other: each took the time since the one before it.
-    const took = Math.max(1, now - Math.max(requested, this.#lastArrival))
-    this.#lastArrival = now
-    const rate = bytes / took
-    this.#bytesPerMs =
-      this.#bytesPerMs === 0 ? rate : this.#bytesPerMs + RATE_WEIGHT * (rate - this.#bytesPerMs)
+    this.#responseMs =
+      this.#responseMs === 0 ? took : this.#responseMs + RESPONSE_WEIGHT * (took - this.#responseMs)
   }
 }

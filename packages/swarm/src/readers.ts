@@ -25,9 +25,12 @@ export class ReaderSet {
     this.#readers.set(id, { position: from, end: to, strict })
   }
 
-  move(id: number, position: number): void {
+  /** Returns whether a strict reader moved: what it waits for may have become urgent. */
+  move(id: number, position: number): boolean {
     const reader = this.#readers.get(id)
-    if (reader !== undefined) reader.position = position
+    if (reader === undefined) return false
+    reader.position = position
+    return reader.strict
   }
 
   remove(id: number): void {
@@ -63,6 +66,27 @@ export class ReaderSet {
   /** The first missing chunk before each reader. */
   positions(): number[] {
     return [...this.#readers.values()].map(reader => this.#held.nextClear(reader.position))
+  }
+
+  /** The first missing chunk before each strict reader, as far as it wants one. */
+  *strictPositions(): Generator<number> {
+    for (const reader of this.#readers.values()) {
+      const next = this.#held.nextClear(reader.position)
+      if (reader.strict && next < reader.end) yield next
+    }
+  }
+
+  /**
+   * The first chunk that a reader needs soon and that `isThere`: in the window before a strict reader; for others, which
+   * want everything anyway, only the very next one.
+   */
+  urgent(isThere: (chunk: number) => boolean): number | undefined {
+    for (const reader of this.#readers.values()) {
+      const next = this.#held.nextClear(reader.position)
+      const end = Math.min(reader.end, next + (reader.strict ? this.#window : 1))
+      for (let chunk = next; chunk < end; chunk++) if (isThere(chunk)) return chunk
+    }
+    return undefined
   }
 
   /** The chunk that some reader misses first, else the first that is missing at all. */

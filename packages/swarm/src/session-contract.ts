@@ -6,7 +6,14 @@ export type LinkDeed = 'stalled' | 'vanished' | 'protocol'
 
 /** What the driver is to do; in the order given. */
 export type SessionEffect =
+  /** Request a chunk, and tell the other neighbours that it is expected. */
   | { readonly type: 'request'; readonly neighbour: string; readonly chunk: number }
+  /** A neighbour's slot is of no use now. */
+  | { readonly type: 'pass'; readonly neighbour: string }
+  /** A neighbour whose slot was of no use is to offer one again. */
+  | { readonly type: 'want'; readonly neighbour: string }
+  /** Tell all neighbours that a chunk is expected from nobody any more. */
+  | { readonly type: 'unexpect'; readonly chunk: number }
   | { readonly type: 'cancel'; readonly neighbour: string; readonly chunk: number }
   /** Read chunks [from, to) from the origin; `fetch` names the read in later events. */
   | {
@@ -40,14 +47,18 @@ export interface SessionLimits {
   readonly schedulerPatienceMs: number
   /** Without a new chunk for this long the origin is read without a lease (plus up to half as much again at random). */
   readonly rescueAfterMs: number
+  /** The same while the neighbours have nothing either: the blob is cold, and others read it for all. */
+  readonly coldRescueAfterMs: number
   /** Without a new byte for this long the session gives up. */
   readonly giveUpAfterMs: number
   /** Leases worked on at the same time, and origin reads without a lease. */
   readonly maxOriginFetches: number
   /** Chunks in flight from neighbours, in bytes; bounds memory. */
   readonly maxInFlightBytes: number
-  /** The in-order window before each reader, in chunks. */
+  /** The in-order window before a reader of a range, in chunks. */
   readonly readerWindow: number
+  /** A neighbour that has had something for this long is asked without a slot when nothing is in flight. */
+  readonly pokeAfterMs: number
   /** A request older than this and much older than expected is asked of another neighbour too. */
   readonly hedgeAfterMs: number
   /** Origin failures in a row, with nobody else to ask, after which the session gives up. */
@@ -58,10 +69,12 @@ export interface SessionLimits {
 export const DEFAULT_SESSION_LIMITS: SessionLimits = {
   schedulerPatienceMs: 500,
   rescueAfterMs: 4_000,
+  coldRescueAfterMs: 10_000,
   giveUpAfterMs: 40_000,
   maxOriginFetches: 4,
   maxInFlightBytes: 64 * 1024 * 1024,
   readerWindow: 4,
+  pokeAfterMs: 1_500,
   hedgeAfterMs: 1_000,
   maxOriginFailures: 3,
 }

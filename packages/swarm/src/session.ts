@@ -1,6 +1,6 @@
 import type { Bitfield, ReadonlyBitfield } from './bitfield.ts'
 import type { ChunkLayout } from './layout.ts'
-import { NeighbourPool, type PoolContext, sameBytes } from './neighbour-pool.ts'
+import { NeighbourPool, type PoolContext } from './neighbour-pool.ts'
 import { type OriginFailure, OriginPlan } from './origin-plan.ts'
 import { PendingChunks } from './pending.ts'
 import type { Random } from './random.ts'
@@ -12,6 +12,7 @@ import {
   type SessionEffect,
   type SessionLimits,
 } from './session-contract.ts'
+import { sameBytes } from './told-hashes.ts'
 
 /**
  * The decisions of one blob's download on one peer: which chunk to request from whom, when to read the origin, when
@@ -94,7 +95,7 @@ export class DownloadSession {
   /** What is to be done since the last call. */
   takeEffects(): SessionEffect[] {
     const effects = this.#effects
-    this.#effects = []
+    if (effects.length > 0) this.#effects = []
     return effects
   }
 
@@ -107,8 +108,9 @@ export class DownloadSession {
     this.#pump(now)
   }
 
-  readerMoved(id: number, position: number): void {
-    this.#readers.move(id, position)
+  readerMoved(id: number, position: number, now: number): void {
+    if (!this.#readers.move(id, position)) return
+    this.#pump(now)
   }
 
   readerGone(id: number): void {
@@ -167,14 +169,21 @@ export class DownloadSession {
 
   // ---- neighbours
 
-  neighbourUp(id: string): void {
-    this.#pool.up(id)
+  /** `far`: it is known to be in another zone. */
+  neighbourUp(id: string, far = false): void {
+    this.#pool.up(id, far)
   }
 
   /** `deed` names what it did, when its end was not in order. */
   neighbourDown(id: string, deed: LinkDeed | undefined, now: number): void {
     this.#pool.down(id, deed)
     this.#pump(now)
+  }
+
+  /** A neighbour may be asked for a chunk now, and suggests one. */
+  slotOffered(id: string, chunk: number, now: number): void {
+    if (this.#active) this.#pool.slot(id, chunk, now)
+    else this.#effects.push({ type: 'pass', neighbour: id })
   }
 
   /** A neighbour said that it holds a chunk with this sha256. Call {@link neighboursChanged} after a batch. */
@@ -294,8 +303,12 @@ export class DownloadSession {
       this.#giveUp()
       return
     }
-    if (now >= this.#rescueAt) this.#rescuing = true
-    if (!heldBack) this.#pool.hedge(now)
+    if (now >= this.#rescueAt + this.#coldPatience) this.#rescuing = true
+    this.#pool.wantAgain(now)
+    if (!heldBack) {
+      this.#pool.hedge(now)
+      if (now - this.#lastByteAt > this.#limits.pokeAfterMs) this.#pool.poke(now)
+    }
     this.#pump(now)
   }
 
@@ -309,6 +322,11 @@ export class DownloadSession {
     return this.complete && this.#readers.strictSatisfied
   }
 
+  get #coldPatience(): number {
+    const { rescueAfterMs, coldRescueAfterMs } = this.#limits
+    return this.#pool.size > 0 && !this.#pool.offersMissing ? coldRescueAfterMs - rescueAfterMs : 0
+  }
+
   #nextRescue(now: number): number {
     return now + this.#limits.rescueAfterMs * (1 + this.#random() / 2)
   }
@@ -320,7 +338,7 @@ export class DownloadSession {
 
   #pump(now: number): void {
     if (!this.#active || this.#satisfied()) return
-    this.#pool.fill(now)
+    this.#pool.urge(now)
     if (this.#schedulerUp) this.#origin.demand(this.complete, now)
     if (this.#origin.mayRead(this.#rescuing, now)) this.#readOrigin(now)
   }

@@ -9,7 +9,7 @@ import {
   MIN_CHUNK_BYTES,
   type SwarmEffect,
 } from '../src/index.ts'
-import { seeded } from './virtual.ts'
+import { seeded } from './seeded.ts'
 
 const layout = chunkLayout(MIN_CHUNK_BYTES * 400)
 const none = new Bitfield(layout.count).toBytes()
@@ -32,7 +32,9 @@ function taken<T extends SwarmEffect['type']>(swarm: BlobSwarm, type: T): Effect
 
 describe('a blob’s swarm', () => {
   it('leases little at first, in order, to different peers of different zones', () => {
-    const leases = taken(swarmOf(8, 2), 'lease')
+    const swarm = swarmOf(8, 2)
+    for (const now of [100, 200, 300]) swarm.tick(now)
+    const leases = taken(swarm, 'lease')
     assert.deepEqual(
       leases.map(({ from, toChunk }) => [from, toChunk]),
       [

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
 import { NeighbourGraph } from '../src/graph.ts'
-import { seeded } from './virtual.ts'
+import { seeded } from './seeded.ts'
 
 const DEGREE = 6
 const MOST = 9
@@ -150,12 +150,12 @@ describe('neighbour graph', () => {
     for (const id of world.peers.keys()) assert.ok(world.neighbours(id).length >= DEGREE)
   })
 
-  it('tells a crowd that comes at once about twice each', () => {
+  it('tells a crowd that comes at once two or three times each', () => {
     const world = new World(6)
     for (let i = 0; i < 2_000; i++) world.put(`p${i}`, true)
     world.pass(5_000)
     world.check()
-    assert.ok(world.tells < 2.5 * 2_000, `${world.tells} tellings`)
+    assert.ok(world.tells < 3 * 2_000, `${world.tells} tellings`)
     for (const id of world.peers.keys()) assert.ok(world.neighbours(id).length >= DEGREE)
   })
 

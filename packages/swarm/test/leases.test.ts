@@ -5,7 +5,7 @@ import { LeaseBook, runBorder } from '../src/index.ts'
 import { IndexSet } from '../src/index-set.ts'
 import { LeaseSeekers } from '../src/lease-seekers.ts'
 import { RandomSet } from '../src/random-set.ts'
-import { seeded } from './virtual.ts'
+import { seeded } from './seeded.ts'
 
 describe('index set', () => {
   it('behaves like a set of numbers that is searched in order', () => {

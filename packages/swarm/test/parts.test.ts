@@ -13,7 +13,7 @@ import {
   pickChunk,
   runChunks,
 } from '../src/index.ts'
-import { seeded } from './virtual.ts'
+import { seeded } from './seeded.ts'
 
 const sets = fc.tuple(fc.integer({ min: 0, max: 200 }), fc.array(fc.integer({ min: -5, max: 210 })))
 
@@ -111,25 +111,14 @@ describe('runs for the origin', () => {
 })
 
 describe('picker', () => {
-  const view = (copies: readonly number[], readers: readonly number[] = []) => ({
-    count: copies.length,
-    isWanted: () => true,
-    availability: (chunk: number) => copies[chunk]!,
-    readers,
-  })
-
-  it('takes what a reader waits for before what is rare', () => {
-    assert.equal(
-      pickChunk(Bitfield.full(6), view([9, 9, 9, 9, 9, 1], [2]), 2, () => 0.5),
-      2,
-    )
-  })
+  const everything = (): boolean => true
+  const copies = (of: readonly number[]) => (chunk: number) => of[chunk]!
 
   it('takes the rarest, ties at random', () => {
     const counts = new Map<number, number>()
     const random = seeded(5)
     for (let i = 0; i < 3000; i++) {
-      const chunk = pickChunk(Bitfield.full(5), view([1, 3, 1, 2, 1]), 2, random)!
+      const chunk = pickChunk(Bitfield.full(5), new Bitfield(5), everything, copies([1, 3, 1, 2, 1]), random)!
       counts.set(chunk, (counts.get(chunk) ?? 0) + 1)
     }
     assert.deepEqual(
@@ -139,11 +128,18 @@ describe('picker', () => {
     for (const count of counts.values()) assert.ok(count > 850, `${count}`)
   })
 
-  it('takes nothing that is not offered or not wanted', () => {
-    const offered = new Bitfield(4)
-    offered.set(1)
+  it('takes nothing that is not offered, is held already, or is not wanted', () => {
+    const only = (chunk: number): Bitfield => {
+      const field = new Bitfield(4)
+      field.set(chunk)
+      return field
+    }
+    const pick = (held: Bitfield, isWanted: (chunk: number) => boolean) =>
+      pickChunk(only(1), held, isWanted, copies([1, 1, 1, 1]), () => 0)
+    assert.equal(pick(new Bitfield(4), everything), 1)
+    assert.equal(pick(only(1), everything), undefined)
     assert.equal(
-      pickChunk(offered, { ...view([1, 1, 1, 1]), isWanted: chunk => chunk !== 1 }, 2, () => 0),
+      pick(new Bitfield(4), chunk => chunk !== 1),
       undefined,
     )
   })

@@ -5,8 +5,8 @@ import type { PeerMessage, SchedulerMessage } from './control.ts'
 import { WireError } from './errors.ts'
 import type { HandshakeMessage } from './handshake.ts'
 import { LIMITS } from './limits.ts'
-import type { LinkMessage } from './link.ts'
-import { handshakeMessage, linkMessage, peerMessage, schedulerMessage } from './schema.ts'
+import type { Introduction } from './link.ts'
+import { handshakeMessage, introduction, peerMessage, schedulerMessage } from './schema.ts'
 
 /** Turns messages of one kind into bytes (CBOR, RFC 8949) and back. */
 export interface Codec<M> {
@@ -89,8 +89,8 @@ export const schedulerMessages: Codec<SchedulerMessage> = codec(
   schedulerMessage,
   LIMITS.messageBytes,
 )
-/** What neighbours send to each other. */
-export const linkMessages: Codec<LinkMessage> = codec('link message', linkMessage, LIMITS.messageBytes)
+/** What neighbours send to each other at the beginning and end of their talk of a blob. */
+export const introductions: Codec<Introduction> = codec('introduction', introduction, LIMITS.messageBytes)
 /** What both sides of a new stream send until they trust each other. */
 export const handshakeMessages: Codec<HandshakeMessage> = codec(
   'handshake message',

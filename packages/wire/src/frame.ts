@@ -1,18 +1,20 @@
-import { type Digest, isDigest, quoted } from '@darter/oci'
+import type { Digest } from '@darter/oci'
+import { DIGEST_CHARS, putDigest, takeDigest } from './digest-text.ts'
 import { WireError } from './errors.ts'
 import { LIMITS } from './limits.ts'
+import { NOTICE_BYTES } from './notice.ts'
 import { Assembly } from './stream.ts'
 
 /**
  * A data link carries frames, both ways. Each begins with a header: type (1 byte), id (4 bytes), length of what follows
- * (4 bytes), big-endian. `id` names a request of the frame's sender (request, cancel) or receiver (piece, end, refuse);
+ * (4 bytes), big-endian. `id` names a request of the frame's sender (request, cancel) or receiver (piece, end, refuse, wait);
  * it is 0 in other frames. Each request is answered by pieces in order and one `end`, or by one `refuse`, also after it
- * was cancelled.
+ * was cancelled; `wait` may come before.
  */
 export const FRAME = {
   /** The dialler's first frame: it uses this link. Empty. */
   open: 0,
-  /** A {@link LinkMessage}. */
+  /** An {@link Introduction}. */
   message: 1,
   /** Wants a chunk: its index (4 bytes) and the blob's digest as text. */
   request: 2,
@@ -27,6 +29,15 @@ export const FRAME = {
   /** Asks for a `pong`. Empty. */
   ping: 7,
   pong: 8,
+  /** The chunk that was requested is not lost, only late: others come first. Empty. */
+  wait: 9,
+  /** The notices of {@link Notice}: see `notice.ts`. */
+  have: 10,
+  expect: 11,
+  lost: 12,
+  slot: 13,
+  pass: 14,
+  want: 15,
 } as const
 
 /** A frame that arrives whole; pieces arrive as they come. */
@@ -42,18 +53,29 @@ export const HEADER_BYTES = 9
 export const REFUSALS = ['missing', 'busy', 'failed'] as const
 export type Refusal = (typeof REFUSALS)[number]
 
-const DIGEST_CHARS = { min: 'sha256:'.length + 64, max: 'sha512:'.length + 128 }
 const INDEX_BYTES = 4
 
+const withDigest = (name: WholeFrame, bytes: number) => ({
+  name,
+  min: bytes + DIGEST_CHARS.min,
+  max: bytes + DIGEST_CHARS.max,
+})
 const WHOLE: readonly { readonly name: WholeFrame; readonly min: number; readonly max: number }[] = [
   { name: 'open', min: 0, max: 0 },
   { name: 'message', min: 1, max: LIMITS.messageBytes },
-  { name: 'request', min: INDEX_BYTES + DIGEST_CHARS.min, max: INDEX_BYTES + DIGEST_CHARS.max },
+  withDigest('request', INDEX_BYTES),
   { name: 'cancel', min: 0, max: 0 },
   { name: 'end', min: 0, max: 0 },
   { name: 'refuse', min: 1, max: 1 },
   { name: 'ping', min: 0, max: 0 },
   { name: 'pong', min: 0, max: 0 },
+  { name: 'wait', min: 0, max: 0 },
+  withDigest('have', NOTICE_BYTES.have),
+  withDigest('expect', NOTICE_BYTES.expect),
+  withDigest('lost', NOTICE_BYTES.lost),
+  withDigest('slot', NOTICE_BYTES.slot),
+  withDigest('pass', NOTICE_BYTES.pass),
+  withDigest('want', NOTICE_BYTES.want),
 ]
 const BY_TYPE = new Map(WHOLE.map(frame => [FRAME[frame.name] as number, frame]))
 
@@ -83,16 +105,14 @@ export interface ChunkRequest {
 export function encodeRequest({ blob, chunk }: ChunkRequest): Uint8Array {
   const bytes = new Uint8Array(INDEX_BYTES + blob.length)
   new DataView(bytes.buffer).setUint32(0, chunk)
-  for (let i = 0; i < blob.length; i++) bytes[INDEX_BYTES + i] = blob.charCodeAt(i)
+  putDigest(bytes, INDEX_BYTES, blob)
   return bytes
 }
 
 /** @throws {WireError} when the payload of a request frame names no digest. */
 export function decodeRequest(payload: Uint8Array): ChunkRequest {
   const chunk = new DataView(payload.buffer, payload.byteOffset, payload.length).getUint32(0)
-  const blob = String.fromCharCode(...payload.subarray(INDEX_BYTES))
-  if (!isDigest(blob)) throw new WireError('invalid', `a request for ${quoted(blob)}, which is no digest`)
-  return { blob, chunk }
+  return { blob: takeDigest(payload, INDEX_BYTES, 'request'), chunk }
 }
 
 /** The payload of a refuse frame. */

@@ -4,7 +4,7 @@ import { z } from 'zod'
 import type { PeerMessage, SchedulerMessage } from './control.ts'
 import type { HandshakeMessage } from './handshake.ts'
 import { LIMITS } from './limits.ts'
-import type { LinkMessage } from './link.ts'
+import type { Introduction } from './link.ts'
 
 /** Bytes of a sha256. */
 const HASH_BYTES = 32
@@ -120,16 +120,14 @@ export const schedulerMessage: z.ZodType<SchedulerMessage> = z.discriminatedUnio
   }),
 ])
 
-/** {@link LinkMessage} as the network may bring it. */
-export const linkMessage: z.ZodType<LinkMessage> = z.discriminatedUnion('type', [
+/** {@link Introduction} as the network may bring it. */
+export const introduction: z.ZodType<Introduction> = z.discriminatedUnion('type', [
   z
     .strictObject({ type: z.literal('interest'), blob, size, held: bytes, hashes })
     .refine(hashesFit, wrongHashes),
   z
     .strictObject({ type: z.literal('holds'), blob, size, held: bytes, hashes })
     .refine(hashesFit, wrongHashes),
-  z.strictObject({ type: z.literal('have'), blob, chunk, hash: fixedBytes(HASH_BYTES) }),
-  z.strictObject({ type: z.literal('lost'), blob, chunk }),
   z.strictObject({ type: z.literal('leave'), blob }),
 ])
 

@@ -6,7 +6,7 @@ import {
   admissionTranscript,
   handshakeMessages,
   LIMITS,
-  linkMessages,
+  introductions,
   type PeerMessage,
   peerMessages,
   type SchedulerMessage,
@@ -129,8 +129,6 @@ const links: fc.Arbitrary<unknown> = fc.oneof(
   fc
     .tuple(fc.record({ type: fc.constantFrom('interest', 'holds'), blob: digest }), holding)
     .map(([head, rest]) => ({ ...head, ...rest })),
-  fc.record({ type: fc.constant('have'), blob: digest, chunk, hash }),
-  fc.record({ type: fc.constant('lost'), blob: digest, chunk }),
   fc.record({ type: fc.constant('leave'), blob: digest }),
 )
 const handshakes: fc.Arbitrary<unknown> = fc.oneof(
@@ -158,7 +156,7 @@ const ABC: Digest = parseDigest(`sha256:${'ab'.repeat(32)}`)
 const all = [
   ['peer', peerMessages.decode, peers],
   ['scheduler', schedulerMessages.decode, schedulers],
-  ['link', linkMessages.decode, links],
+  ['introduction', introductions.decode, links],
   ['handshake', handshakeMessages.decode, handshakes],
 ] as const
 
@@ -213,10 +211,17 @@ describe('codec', () => {
   })
 
   it('copies byte strings out of a Buffer', () => {
-    const bytes = Buffer.from(encode({ type: 'have', blob: ABC, chunk: 1, hash: new Uint8Array(32).fill(7) }))
-    const message = linkMessages.decode(bytes)
+    const value = {
+      type: 'holds',
+      blob: ABC,
+      size: 9,
+      held: Uint8Array.of(1),
+      hashes: new Uint8Array(32).fill(7),
+    }
+    const bytes = Buffer.from(encode(value))
+    const message = introductions.decode(bytes)
     bytes.fill(0)
-    assert.ok(message.type === 'have' && message.hash.every(byte => byte === 7))
+    assert.ok(message.type === 'holds' && message.hashes.every(byte => byte === 7))
   })
 
   const mib = 2 ** 20
@@ -234,7 +239,7 @@ describe('codec', () => {
       value: { type: 'leave', blob: ABC },
       problem: 'unknown-type',
     },
-    { id: 'a list', decode: linkMessages.decode, value: [1, 2], problem: 'invalid' },
+    { id: 'a list', decode: introductions.decode, value: [1, 2], problem: 'invalid' },
     {
       id: 'a superfluous field',
       decode: peerMessages.decode,
@@ -291,7 +296,7 @@ describe('codec', () => {
     },
     {
       id: 'hashes for chunks that are not held',
-      decode: linkMessages.decode,
+      decode: introductions.decode,
       value: { type: 'holds', blob: ABC, size: mib, held: Uint8Array.of(1), hashes: new Uint8Array(64) },
       problem: 'invalid',
     },
@@ -378,7 +383,7 @@ describe('codec', () => {
     const twice = Uint8Array.of(0xa2, 0x61, 0x61, 1, 0x61, 0x61, 1)
     for (const bytes of [deep, twice]) {
       assert.throws(
-        () => linkMessages.decode(bytes),
+        () => introductions.decode(bytes),
         (error: unknown) => error instanceof WireError && error.problem === 'malformed',
       )
     }
@@ -386,7 +391,7 @@ describe('codec', () => {
 
   it('refuses to read or write more than the limit', () => {
     assert.throws(
-      () => linkMessages.decode(new Uint8Array(LIMITS.messageBytes + 1)),
+      () => introductions.decode(new Uint8Array(LIMITS.messageBytes + 1)),
       (error: unknown) => error instanceof WireError && error.problem === 'too-large',
     )
     const size = 2 ** 40
@@ -399,7 +404,7 @@ describe('codec', () => {
       hashes: new Uint8Array(count * 32),
     }
     assert.throws(
-      () => linkMessages.encode(message),
+      () => introductions.encode(message),
       (error: unknown) => error instanceof WireError && error.problem === 'too-large',
     )
   })

@@ -2,8 +2,10 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { parseDigest } from '@darter/oci'
 import {
+  decodeNotice,
   decodeRefusal,
   decodeRequest,
+  encodeNotice,
   encodeRefusal,
   encodeRequest,
   FRAME,
@@ -13,6 +15,7 @@ import {
   LIMITS,
   lengthPrefixed,
   MessageReader,
+  type Notice,
   REFUSALS,
   WireError,
   type WireProblem,
@@ -114,7 +117,7 @@ describe('link frames', () => {
       return bytes
     }
     const cases: readonly (readonly [Uint8Array, WireProblem])[] = [
-      [header(9, 0), 'unknown-type'],
+      [header(16, 0), 'unknown-type'],
       [header(255, 10), 'unknown-type'],
       [header(FRAME.piece, LIMITS.pieceBytes + 1), 'too-large'],
       [header(FRAME.piece, 0), 'invalid'],
@@ -124,6 +127,9 @@ describe('link frames', () => {
       [header(FRAME.request, 1000), 'too-large'],
       [header(FRAME.ping, 1), 'too-large'],
       [header(FRAME.refuse, 0), 'invalid'],
+      [header(FRAME.have, 40 + 70), 'invalid'],
+      [header(FRAME.slot, 4 + 200), 'too-large'],
+      [header(FRAME.wait, 1), 'too-large'],
     ]
     for (const [bytes, expected] of cases) assert.throws(() => read([bytes]), problem(expected))
   })
@@ -177,5 +183,42 @@ describe('length-prefixed messages', () => {
     limit = 100
     const other = new MessageReader(() => limit)
     assert.equal([...other.push(lengthPrefixed(new Uint8Array(100)))].length, 1)
+  })
+})
+
+describe('notices', () => {
+  const uint = fc.integer({ min: 0, max: 2 ** 32 - 1 })
+  const blob = fc.constantFrom(SHA256, SHA512)
+  const hash = fc.uint8Array({ minLength: 32, maxLength: 32 })
+  const bare = { noNullPrototype: true }
+  const notices: fc.Arbitrary<Notice> = fc.oneof(
+    fc.record({ type: fc.constant('have' as const), blob, chunk: uint, load: uint, hash }, bare),
+    fc.record({ type: fc.constant('expect' as const), blob, chunk: uint, load: uint }, bare),
+    fc.record({ type: fc.constantFrom('lost' as const, 'slot' as const), blob, chunk: uint }, bare),
+    fc.record({ type: fc.constantFrom('pass' as const, 'want' as const), blob }, bare),
+  )
+
+  it('come back as they were sent, and share no memory with what they came in', () => {
+    fc.assert(
+      fc.property(notices, fc.array(fc.integer({ min: 1, max: 40 }), { minLength: 1 }), (notice, lengths) => {
+        const came: Notice[] = []
+        const reader = new FrameReader({
+          whole: (name, _id, payload) => {
+            assert.equal(name, notice.type)
+            came.push(decodeNotice(notice.type, payload))
+          },
+          piece: () => assert.fail('no piece was sent'),
+        })
+        for (const part of cut(frame(notice.type, 0, encodeNotice(notice)), lengths)) reader.push(part)
+        assert.deepEqual(came, [notice])
+      }),
+      { seed: 5 },
+    )
+  })
+
+  it('are refused when they name no digest', () => {
+    const bytes = encodeNotice({ type: 'slot', blob: SHA256, chunk: 1 })
+    bytes[bytes.length - 1] = 0x7a
+    assert.throws(() => decodeNotice('slot', bytes), problem('invalid'))
   })
 })

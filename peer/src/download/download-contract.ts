@@ -10,6 +10,8 @@ import type { DownloadRates } from './rate-limits.ts'
 export interface DownloadContext {
   readonly scheduler: SchedulerLink | undefined
   readonly neighbourhood: Neighbourhood
+  /** The zone that this machine is in. */
+  readonly zone: string
   readonly budget: ByteBudget
   readonly rates: DownloadRates
   readonly buffers: ChunkBuffers

@@ -123,7 +123,8 @@ export class Download implements LinkedDownload {
       stored,
       upstream: () => this.#origin.sources.current()?.upstream.name,
       log: this.#log,
-      onLinked: id => this.#session.neighbourUp(id),
+      zone: context.zone,
+      onLinked: (id, far) => this.#session.neighbourUp(id, far),
     })
     if (stored.layout.count === 1 && digestAlgorithm(this.#content) === 'sha256') {
       // The only chunk's sha256 is the blob's digest: nobody needs to vouch for it.
@@ -160,7 +161,8 @@ export class Download implements LinkedDownload {
     this.#perform()
     return {
       wait: (chunk, signal) => {
-        this.#session.readerMoved(id, chunk)
+        this.#session.readerMoved(id, chunk, this.#now())
+        this.#perform()
         return this.#readers.wait(id, chunk, signal)
       },
       failure: () => this.#readers.failure(id),
@@ -249,6 +251,11 @@ export class Download implements LinkedDownload {
     this.#session.neighbourLost(link.peerId, chunk)
   }
 
+  linkSlot(link: Link, chunk: number): void {
+    this.#session.slotOffered(link.peerId, chunk, this.#now())
+    this.#perform()
+  }
+
   linkClosed(peerId: string, reason: Error | undefined): void {
     const deed = reason && deedOf(reason)
     if (!this.#membership.linkClosed(peerId, deed === 'stalled')) return
@@ -282,6 +289,13 @@ export class Download implements LinkedDownload {
         break
       case 'cancel':
         this.#requests.get(`${effect.neighbour} ${effect.chunk}`)?.abort()
+        break
+      case 'pass':
+      case 'want':
+        this.#context.neighbourhood.answerSlot(effect.neighbour, effect.type, this.digest)
+        break
+      case 'unexpect':
+        this.#context.neighbourhood.pushLost(this.digest, effect.chunk)
         break
       case 'fetch-origin':
         this.#track(this.#readOrigin(effect))
@@ -321,16 +335,25 @@ export class Download implements LinkedDownload {
     const controller = new AbortController()
     this.#requests.set(key, controller)
     let giveBack: (() => void) | undefined
+    const { neighbourhood } = this.#context
+    neighbourhood.expect(this.digest, chunk, neighbour)
+    let expected = true
     try {
       const length = this.stored.layout.length(chunk)
       giveBack = await this.#context.budget.take(length, controller.signal)
-      const link = this.#context.neighbourhood.linkTo(neighbour)
+      const link = neighbourhood.linkTo(neighbour)
       if (link === undefined) throw new NoSourceError(this.digest, undefined)
       this.#linkBytes.set(link, link.receivedBytes)
-      const fetched = await link.fetch(this.digest, chunk, length, { signal: controller.signal })
+      const fetched = await link.fetch(this.digest, chunk, length, {
+        signal: controller.signal,
+        onProgress: this.#arrival(chunk, length),
+      })
+      neighbourhood.expectedNoMore()
+      expected = false
       const { bytes, hash } = fetched
       this.#context.metrics.receivedFromPeer(bytes.length)
       const verdict = this.#session.chunkFromNeighbour(neighbour, chunk, hash, this.#now())
+      if (verdict === 'wrong' && !this.stored.held.has(chunk)) neighbourhood.pushLost(this.digest, chunk)
       if (verdict === 'keep') await this.#keep(chunk, bytes, hash, { kind: 'neighbour', id: neighbour })
       fetched.release()
     } catch (error) {
@@ -340,9 +363,23 @@ export class Download implements LinkedDownload {
         this.#session.requestFailed(neighbour, chunk, reason, this.#now())
       }
     } finally {
+      if (expected) neighbourhood.expectedNoMore()
       giveBack?.()
       if (this.#requests.get(key) === controller) this.#requests.delete(key)
       this.#perform()
+    }
+  }
+
+  /** Tells, while a chunk arrives, how soon it will be whole, judged by how fast it has come so far. */
+  #arrival(chunk: number, length: number): (received: number) => void {
+    let first: { readonly at: number; readonly received: number } | undefined
+    return received => {
+      const now = this.#now()
+      if (first === undefined) first = { at: now, received }
+      else if (received < length) {
+        const inMs = ((now - first.at) * (length - received)) / (received - first.received)
+        this.#context.neighbourhood.chunkComing(this.digest, chunk, inMs)
+      }
     }
   }
 

@@ -23,7 +23,8 @@ export class Membership {
   readonly #stored: StoredBlob
   readonly #upstream: () => string | undefined
   readonly #log: Logger
-  readonly #onLinked: (id: string) => void
+  readonly #zone: string
+  readonly #onLinked: (id: string, far: boolean) => void
   readonly #stopping = new AbortController()
   #wanted = new Map<string, PeerAddress>()
   readonly #linked = new Set<string>()
@@ -36,20 +37,25 @@ export class Membership {
   #laterSince = 0
   #relinkAt = 0
 
-  /** `upstream` names where the blob comes from. `onLinked` is called for each neighbour that can be asked from now on. */
+  /**
+   * `upstream` names where the blob comes from. `onLinked` is called for each neighbour that can be asked from now on;
+   * `far`: it is in another zone than this peer.
+   */
   constructor(options: {
     readonly scheduler: SchedulerLink | undefined
     readonly neighbourhood: Neighbourhood
     readonly stored: StoredBlob
     readonly upstream: () => string | undefined
     readonly log: Logger
-    readonly onLinked: (id: string) => void
+    readonly zone: string
+    readonly onLinked: (id: string, far: boolean) => void
   }) {
     this.#scheduler = options.scheduler
     this.#neighbourhood = options.neighbourhood
     this.#stored = options.stored
     this.#upstream = options.upstream
     this.#log = options.log
+    this.#zone = options.zone
     this.#onLinked = options.onLinked
   }
 
@@ -118,8 +124,10 @@ export class Membership {
 
   /** The scheduler's list of neighbours; returns those that are no longer on it and were unlinked. */
   neighbours(peers: readonly PeerAddress[]): string[] {
+    const before = this.#wanted
     this.#wanted = new Map(peers.map(peer => [peer.id, peer]))
-    const gone = [...this.#linked].filter(id => !this.#wanted.has(id))
+    // A link that the other side made may be younger than the list.
+    const gone = [...this.#linked].filter(id => before.has(id) && !this.#wanted.has(id))
     for (const id of gone) this.#unlink(id)
     return gone
   }
@@ -166,7 +174,8 @@ export class Membership {
   #linkedTo(link: Link): void {
     if (this.#linked.has(link.peerId)) return
     this.#linked.add(link.peerId)
-    this.#onLinked(link.peerId)
+    const zone = this.#wanted.get(link.peerId)?.zone
+    this.#onLinked(link.peerId, zone !== undefined && zone !== this.#zone)
     this.#neighbourhood.interest(link, this.#stored)
   }
 

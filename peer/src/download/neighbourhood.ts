@@ -1,13 +1,12 @@
-import type { Exchange, Link, ServedChunk } from '@darter/exchange'
+import type { ChunkSource, Exchange, Link } from '@darter/exchange'
 import type { Digest } from '@darter/oci'
-import type { Logger } from '@darter/runtime'
+import type { Clock, Logger } from '@darter/runtime'
 import type { ChunkStore, StoredBlob } from '@darter/store'
-import { Bitfield, chunkLayout } from '@darter/swarm'
-import type { LinkMessage, PeerAddress } from '@darter/wire'
-import { LRUCache } from 'lru-cache'
+import { Bitfield, chunkLayout, type Random } from '@darter/swarm'
+import type { Introduction, LinkMessage, PeerAddress } from '@darter/wire'
+import { OpenBlobs } from './open-blobs.ts'
+import { Uploader } from './uploader.ts'
 
-const OPEN_BLOBS = 64
-const OPEN_BLOB_MS = 30_000
 const MAX_INTERESTS_PER_LINK = 4_096
 const HASH_BYTES = 32
 
@@ -18,6 +17,8 @@ export interface LinkedDownload {
   linkHolds(link: Link, held: Bitfield, hashes: Uint8Array): void
   linkHave(link: Link, chunk: number, hash: Uint8Array): void
   linkLost(link: Link, chunk: number): void
+  /** A neighbour may be asked for a chunk now, and suggests one. */
+  linkSlot(link: Link, chunk: number): void
   /** `reason`: when it did not end in order. */
   linkClosed(peerId: string, reason: Error | undefined): void
 }
@@ -34,12 +35,20 @@ export interface Neighbourhood {
   interest(link: Link, stored: StoredBlob): void
   /** Says to a neighbour that the blob is of no interest any more. */
   leave(peerId: string, blob: Digest): void
+  /** Counts a chunk that is asked of a neighbour, and tells the others of it. */
+  expect(blob: Digest, chunk: number, from: string): void
+  /** The answer came, or is not waited for any more. */
+  expectedNoMore(): void
+  /** Tells a neighbour that its slot is of no use, or (`want`) that slots would be again. */
+  answerSlot(peerId: string, type: 'pass' | 'want', blob: Digest): void
+  /** Says how soon a chunk will be whole, so that it can be offered. */
+  chunkComing(blob: Digest, chunk: number, inMs: number): void
   /** Tells those who are interested that a chunk is held now. */
   pushHave(blob: Digest, chunk: number, hash: Uint8Array): void
-  /** Tells those who are interested that a chunk is gone. */
+  /** Tells those who are interested that a chunk is gone, or did not come. */
   pushLost(blob: Digest, chunk: number): void
   /** What a neighbour's request for a chunk is answered with. */
-  serve(blob: Digest, chunk: number): Promise<ServedChunk | 'missing' | 'busy'>
+  readonly serve: ChunkSource
   /** Forgets the open handle on a blob. */
   closeBlob(blob: Digest): void
   close(): void
@@ -51,32 +60,42 @@ export function createNeighbourhood(options: {
   readonly store: ChunkStore
   readonly findDownload: (blob: Digest) => LinkedDownload | undefined
   readonly downloads: () => Iterable<LinkedDownload>
+  readonly clock: Clock
+  readonly random: Random
+  /** Chunks sent at the same moment, at most. */
+  readonly maxUploads: number
   readonly log: Logger
 }): Neighbourhood {
   const { exchange, store, log } = options
   const links = new Map<string, Link>()
   const interested = new Map<Digest, Set<Link>>()
   const interests = new Map<Link, Set<Digest>>()
-  // Handles on blobs that neighbours ask for, chunk after chunk.
-  const openBlobs = new LRUCache<Digest, SharedHandle>({
-    max: OPEN_BLOBS,
-    ttl: OPEN_BLOB_MS,
-    ttlAutopurge: true,
-    dispose: opened => opened.close(),
+  /** Chunks that are asked of neighbours. */
+  let load = 0
+  const openBlobs = new OpenBlobs(store)
+  const uploader = new Uploader({
+    ...options,
+    blobs: openBlobs,
+    send: (peerId, notice) => {
+      if (links.get(peerId)?.send(notice) !== true)
+        uploader.heard(peerId, { type: 'pass', blob: notice.blob })
+    },
   })
 
   const forget = (link: Link, blob: Digest): void => {
     interests.get(link)?.delete(blob)
     const others = interested.get(blob)
     others?.delete(link)
-    if (others?.size === 0) interested.delete(blob)
+    const last = others?.size === 0
+    if (last) interested.delete(blob)
+    uploader.left(blob, link.peerId, last)
   }
 
-  const tell = (blob: Digest, message: LinkMessage): void => {
-    for (const link of interested.get(blob) ?? []) link.send(message)
+  const tell = (blob: Digest, message: LinkMessage, except?: string): void => {
+    for (const link of interested.get(blob) ?? []) if (link.peerId !== except) link.send(message)
   }
 
-  const onInterest = async (link: Link, message: LinkMessage & { type: 'interest' }): Promise<void> => {
+  const onInterest = async (link: Link, message: Introduction & { type: 'interest' }): Promise<void> => {
     const mine = interests.get(link)
     if (mine === undefined) return
     if (mine.size >= MAX_INTERESTS_PER_LINK) {
@@ -88,15 +107,34 @@ export function createNeighbourhood(options: {
     interested.set(message.blob, others.add(link))
     const download = options.findDownload(message.blob)
     if (download !== undefined) {
-      if (download.stored.layout.size !== message.size) return
-      download.linkHolds(link, Bitfield.fromBytes(download.stored.layout.count, message.held), message.hashes)
-      link.send(holdsOf(download.stored))
+      onHeld(link, download, message)
+      if (download.stored.layout.size === message.size) link.send(holdsOf(download.stored))
       return
     }
+    const { count } = chunkLayout(message.size)
     const stored = await store.find(message.blob)
-    if (stored === undefined) return
-    if (stored.layout.size === message.size) link.send(holdsOf(stored))
-    stored.release()
+    const isSame = stored?.layout.size === message.size
+    if (interests.get(link)?.has(message.blob) === true) {
+      const ours = isSame ? stored.held : new Bitfield(count)
+      uploader.interested(message.blob, link.peerId, Bitfield.fromBytes(count, message.held), ours)
+    }
+    if (isSame) link.send(holdsOf(stored))
+    stored?.release()
+  }
+
+  /** A neighbour said what it holds of a blob that is downloaded here. */
+  const onHeld = (
+    link: Link,
+    download: LinkedDownload,
+    message: Introduction & { type: 'interest' | 'holds' },
+  ): void => {
+    const { layout, held } = download.stored
+    if (layout.size !== message.size) return
+    const theirs = Bitfield.fromBytes(layout.count, message.held)
+    if (interests.get(link)?.has(message.blob) === true) {
+      uploader.interested(message.blob, link.peerId, theirs, held)
+    }
+    download.linkHolds(link, theirs, message.hashes)
   }
 
   const onMessage = (link: Link, message: LinkMessage): void => {
@@ -109,24 +147,27 @@ export function createNeighbourhood(options: {
     const download = options.findDownload(message.blob)
     switch (message.type) {
       case 'holds':
-        if (download !== undefined && download.stored.layout.size === message.size) {
-          download.linkHolds(
-            link,
-            Bitfield.fromBytes(download.stored.layout.count, message.held),
-            message.hashes,
-          )
-        }
-        break
+        if (download !== undefined) onHeld(link, download, message)
+        return
+      case 'leave':
+        forget(link, message.blob)
+        return
+      case 'slot':
+        if (download !== undefined) download.linkSlot(link, message.chunk)
+        else link.send({ type: 'pass', blob: message.blob })
+        return
       case 'have':
         download?.linkHave(link, message.chunk, message.hash)
         break
       case 'lost':
         download?.linkLost(link, message.chunk)
         break
-      case 'leave':
-        forget(link, message.blob)
+      case 'expect':
+      case 'pass':
+      case 'want':
         break
     }
+    uploader.heard(link.peerId, message)
   }
 
   const stopListening = exchange.onLink(link => {
@@ -143,16 +184,6 @@ export function createNeighbourhood(options: {
     })
   })
 
-  const open = (blob: Digest): SharedHandle => {
-    const known = openBlobs.get(blob)
-    if (known !== undefined) return known
-    const opened = new SharedHandle(store.find(blob), () => {
-      if (openBlobs.peek(blob) === opened) openBlobs.delete(blob)
-    })
-    openBlobs.set(blob, opened)
-    return opened
-  }
-
   return {
     linkTo: peerId => links.get(peerId),
     openLinks: () => links.values(),
@@ -163,79 +194,36 @@ export function createNeighbourhood(options: {
     leave: (peerId, blob) => {
       links.get(peerId)?.send({ type: 'leave', blob })
     },
-    pushHave: (blob, chunk, hash) => tell(blob, { type: 'have', blob, chunk, hash }),
-    pushLost: (blob, chunk) => tell(blob, { type: 'lost', blob, chunk }),
-    serve: async (blob, chunk) => {
-      // Never the download's own handle: it may end while the chunk is being sent.
-      const handle = open(blob)
-      const release = handle.use()
-      try {
-        const stored = await handle.stored
-        if (stored === undefined || !stored.held.has(chunk)) {
-          release()
-          return 'missing'
-        }
-        const length = stored.layout.length(chunk)
-        return { length, read: (offset, target) => stored.readChunk(chunk, offset, target), release }
-      } catch (error) {
-        release()
-        throw error
-      }
+    expect: (blob, chunk, from) => {
+      load++
+      tell(blob, { type: 'expect', blob, chunk, load }, from)
     },
-    closeBlob: blob => {
-      openBlobs.delete(blob)
+    expectedNoMore: () => {
+      load--
     },
+    answerSlot: (peerId, type, blob) => {
+      links.get(peerId)?.send({ type, blob })
+    },
+    chunkComing: (blob, chunk, inMs) => uploader.chunkComing(blob, chunk, inMs),
+    pushHave: (blob, chunk, hash) => {
+      tell(blob, { type: 'have', blob, chunk, load, hash })
+      uploader.chunkHeld(blob, chunk)
+    },
+    pushLost: (blob, chunk) => {
+      tell(blob, { type: 'lost', blob, chunk })
+      uploader.chunkLost(blob, chunk)
+    },
+    serve: uploader.serve,
+    closeBlob: blob => openBlobs.close(blob),
     close: () => {
       stopListening()
-      openBlobs.clear()
+      uploader.close()
+      openBlobs.closeAll()
     },
   }
 }
 
-/** A handle that stays open while chunks are read through it, though it was closed meanwhile. */
-class SharedHandle {
-  readonly stored: Promise<StoredBlob | undefined>
-  #users = 1
-  #closed = false
-
-  /** `onVain` is called when there turns out to be nothing to read. */
-  constructor(opening: Promise<StoredBlob | undefined>, onVain: () => void) {
-    this.stored = opening
-    opening.then(stored => {
-      if (stored === undefined) onVain()
-    }, onVain)
-  }
-
-  /** Counts a user; the result ends its use, once. */
-  use(): () => void {
-    this.#users++
-    let done = false
-    return () => {
-      if (done) return
-      done = true
-      this.#leave()
-    }
-  }
-
-  /** Takes no new users. */
-  close(): void {
-    if (this.#closed) return
-    this.#closed = true
-    this.#leave()
-  }
-
-  #leave(): void {
-    this.#users--
-    if (this.#users > 0) return
-    this.stored.then(
-      stored => stored?.release(),
-      // Whoever asked for it was told.
-      () => {},
-    )
-  }
-}
-
-function holdsOf(stored: StoredBlob): LinkMessage & { type: 'holds' } {
+function holdsOf(stored: StoredBlob): Introduction & { type: 'holds' } {
   const hashes = Buffer.allocUnsafe(stored.held.count * HASH_BYTES)
   let at = 0
   const held = new Bitfield(chunkLayout(stored.layout.size).count)

@@ -21,14 +21,14 @@ export interface DownloadRates {
   readonly maxInFlightBytes: number
   /** Reads of its origin that one download has under way. */
   readonly maxOriginFetches: number
+  /** Chunks sent to neighbours at the same moment, at most. */
+  readonly maxUploads: number
 }
 
 /** The configured rates at work. */
 export interface RateLimits extends DownloadRates {
   /** Chunks sent to neighbours. */
   readonly upload: Throttle | undefined
-  /** Chunks sent to neighbours at the same moment. */
-  readonly maxUploads: number
 }
 
 /** The throttles of a peer, and how much it does at the same moment so that each part of it gets on under them. */

@@ -39,6 +39,8 @@ export function createReads(options: {
   readonly log: Logger
   readonly metrics: DownloadMetrics
   readonly rates: DownloadRates
+  /** The zone that this machine is in; '' when not told. */
+  readonly zone: string
 }): Reads {
   const { store, exchange, facts, log, metrics } = options
   const scheduler = exchange.scheduler
@@ -53,6 +55,9 @@ export function createReads(options: {
     exchange,
     store,
     log,
+    clock: options.clock,
+    random: options.random,
+    maxUploads: options.rates.maxUploads,
     findDownload: blob => downloads.get(blob),
     downloads: () => [...downloads.values()],
   })

@@ -6,4 +6,5 @@ export const UNLIMITED: DownloadRates = {
   fromOrigins: undefined,
   maxInFlightBytes: 64 * 1024 * 1024,
   maxOriginFetches: 4,
+  maxUploads: 16,
 }

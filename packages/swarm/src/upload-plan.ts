@@ -1,0 +1,366 @@
+import type { ReadonlyBitfield } from './bitfield.ts'
+import { BlobUploads, type Need, type Receiver } from './blob-uploads.ts'
+import type { Random } from './random.ts'
+import { UploadPace } from './upload-pace.ts'
+
+/** What the driver is to do; in the order given. */
+export type UploadEffect =
+  /** Tell a neighbour that it may request a chunk now; `chunk` is a suggestion. */
+  | { readonly type: 'slot'; readonly to: string; readonly blob: string; readonly chunk: number }
+  /** Send a chunk that was requested. {@link UploadPlan.sent} must follow. */
+  | { readonly type: 'send'; readonly to: string; readonly blob: string; readonly chunk: number }
+  | {
+      readonly type: 'refuse'
+      readonly to: string
+      readonly blob: string
+      readonly chunk: number
+      readonly reason: 'missing' | 'busy'
+    }
+
+/** Bounds of an {@link UploadPlan}; times in ms. */
+export interface UploadLimits {
+  /** Chunks sent at the same moment. */
+  readonly maxUploads: number
+  /** Requests of one neighbour that wait. */
+  readonly maxWaiting: number
+  /** A slot that is not answered for this long is taken back. */
+  readonly slotMs: number
+}
+
+/** The bounds that production starts from. */
+export const DEFAULT_UPLOAD_LIMITS: UploadLimits = { maxUploads: 16, maxWaiting: 64, slotMs: 1_000 }
+
+/** Slots that are never exceeded, however far away the neighbours are. */
+const MAX_DEPTH = 32
+const ROUND_TRIP_WEIGHT = 0.2
+
+interface Waiting {
+  readonly to: string
+  readonly uploads: BlobUploads
+  readonly chunk: number
+  state: 'parked' | 'ready' | 'sending'
+}
+
+/**
+ * The decisions of one peer that gives chunks: which neighbour may ask next, and what is sent when. It performs nothing:
+ * each event updates the state, and {@link takeEffects} tells what to do. One plan serves all blobs, since they share
+ * the uplink.
+ *
+ * The uploader offers its next free moment as a *slot* to the neighbour that waits for the fewest chunks of those that
+ * lack something; the neighbour answers with a request or passes. So requests do not pile up at those who were first to
+ * have a chunk, and nobody idles while others have queues. At most one slot more than what hides a round trip is open.
+ * A chunk that will be whole within a round trip is offered already.
+ */
+export class UploadPlan {
+  readonly #limits: UploadLimits
+  readonly #random: Random
+  readonly #pace: UploadPace
+  readonly #blobs = new Map<string, BlobUploads>()
+  readonly #receivers = new Map<string, Receiver>()
+  /** Those that lack something and have not passed. */
+  readonly #hungry = new Set<Need>()
+  readonly #waiting = new Set<Waiting>()
+  /** Slots without an answer, requests that are ready and chunks that are sent. */
+  #engaged = 0
+  #roundTripMs = 0
+  #effects: UploadEffect[] = []
+
+  constructor(random: Random, limits: Partial<UploadLimits> = {}) {
+    this.#limits = { ...DEFAULT_UPLOAD_LIMITS, ...limits }
+    this.#random = random
+    this.#pace = new UploadPace(this.#limits.maxUploads)
+  }
+
+  /** What is to be done since the last call. */
+  takeEffects(): UploadEffect[] {
+    const effects = this.#effects
+    if (effects.length > 0) this.#effects = []
+    return effects
+  }
+
+  /** How long before a chunk is whole it is worth to offer it, ms: a round trip to a neighbour. */
+  get leadMs(): number {
+    return this.#roundTripMs
+  }
+
+  /** A blob that neighbours are interested in, and what is held of it. Opened again, it stays as it is. */
+  open(blob: string, held: ReadonlyBitfield): void {
+    if (this.#blobs.has(blob)) return
+    const uploads = new BlobUploads({
+      blob,
+      held,
+      receiver: id => this.#receiver(id),
+      onNeed: need => void this.#hungry.add(need),
+    })
+    this.#blobs.set(blob, uploads)
+  }
+
+  isOpen(blob: string): boolean {
+    return this.#blobs.has(blob)
+  }
+
+  /** Nobody is interested in a blob any more. */
+  close(blob: string): void {
+    const uploads = this.#blobs.get(blob)
+    if (uploads === undefined) return
+    this.#blobs.delete(blob)
+    for (const need of [...uploads.needs()]) this.#left(uploads, need.receiver.id)
+  }
+
+  // ---- neighbours
+
+  /** A neighbour is interested in an open blob, and holds this. */
+  neighbourUp(blob: string, id: string, held: ReadonlyBitfield, now: number): void {
+    const uploads = this.#blobs.get(blob)
+    if (uploads === undefined) return
+    this.#left(uploads, id)
+    uploads.up(id, held)
+    this.#give(now)
+  }
+
+  /** A neighbour left a blob. */
+  neighbourLeft(blob: string, id: string, now: number): void {
+    const uploads = this.#blobs.get(blob)
+    if (uploads === undefined) return
+    this.#left(uploads, id)
+    this.#forgetReceiver(id)
+    this.#next(now)
+  }
+
+  /** A neighbour holds a chunk, or expects it from someone; it waits for `load` chunks in all. */
+  neighbourCovers(blob: string, id: string, chunk: number, load: number): void {
+    this.#blobs.get(blob)?.covers(id, chunk)
+    const receiver = this.#receivers.get(id)
+    if (receiver !== undefined) receiver.load = load
+  }
+
+  /** A neighbour lost a chunk, or expects it no longer. */
+  neighbourLacks(blob: string, id: string, chunk: number, now: number): void {
+    this.#blobs.get(blob)?.lacks(id, chunk)
+    this.#give(now)
+  }
+
+  /** A neighbour that passed wants to be asked again. */
+  neighbourWants(blob: string, id: string, now: number): void {
+    this.#blobs.get(blob)?.wants(id)
+    this.#give(now)
+  }
+
+  // ---- what is on offer
+
+  /** A chunk is held now. */
+  chunkHeld(blob: string, chunk: number, now: number): void {
+    const uploads = this.#blobs.get(blob)
+    if (uploads === undefined) return
+    uploads.held(chunk)
+    for (const request of this.#waiting) {
+      if (request.state !== 'parked' || request.uploads !== uploads || request.chunk !== chunk) continue
+      request.state = 'ready'
+      this.#engaged++
+    }
+    this.#next(now)
+  }
+
+  /** A chunk will be held in about `inMs`, unless it proves wrong. */
+  chunkComing(blob: string, chunk: number, inMs: number, now: number): void {
+    if (inMs > this.#roundTripMs) return
+    if (this.#blobs.get(blob)?.coming(chunk) === true) this.#give(now)
+  }
+
+  /** A chunk is not held any more, or did not come after all. */
+  chunkLost(blob: string, chunk: number, now: number): void {
+    const uploads = this.#blobs.get(blob)
+    if (uploads === undefined) return
+    uploads.lost(chunk)
+    for (const request of this.#waiting) {
+      if (request.uploads !== uploads || request.chunk !== chunk || request.state === 'sending') continue
+      this.#refuse(request.to, blob, chunk, 'missing')
+      this.#dequeue(request)
+    }
+    this.#next(now)
+  }
+
+  // ---- requests
+
+  /** A neighbour requests a chunk, with a slot or without one. */
+  requested(blob: string, id: string, chunk: number, now: number): void {
+    const uploads = this.#blobs.get(blob)
+    const need = uploads?.need(id)
+    if (uploads === undefined || need === undefined) return this.#refuse(id, blob, chunk, 'missing')
+    const givenAt = this.#slotAnswered(need)
+    if (givenAt !== undefined) this.#measure(now - givenAt)
+    if (!uploads.isOffered(chunk)) {
+      this.#refuse(id, blob, chunk, 'missing')
+    } else if (this.#waitingOf(id) >= this.#limits.maxWaiting) {
+      this.#refuse(id, blob, chunk, 'busy')
+    } else {
+      uploads.covers(id, chunk)
+      const state = uploads.isHeld(chunk) ? 'ready' : 'parked'
+      this.#waiting.add({ to: id, uploads, chunk, state })
+      if (state === 'ready') this.#engaged++
+    }
+    this.#next(now)
+  }
+
+  /** A neighbour does not want a chunk any more that it requested. */
+  cancelled(blob: string, id: string, chunk: number, now: number): void {
+    const request = this.#find(blob, id, chunk)
+    if (request === undefined || request.state === 'sending') return
+    this.#dequeue(request)
+    this.#next(now)
+  }
+
+  /** A neighbour has no use for its slot. */
+  passed(blob: string, id: string, now: number): void {
+    const need = this.#blobs.get(blob)?.need(id)
+    if (need === undefined || this.#slotAnswered(need) === undefined) return
+    need.passed = true
+    this.#give(now)
+  }
+
+  /** A chunk was sent, or sending it came to nothing. */
+  sent(blob: string, id: string, chunk: number, whole: boolean, now: number): void {
+    const request = this.#find(blob, id, chunk)
+    if (request?.state !== 'sending') return
+    this.#waiting.delete(request)
+    this.#engaged--
+    this.#pace.ended(whole, now)
+    this.#next(now)
+  }
+
+  /** Moves time on: call about every 100 ms. */
+  tick(now: number): void {
+    for (const uploads of this.#blobs.values()) {
+      for (const need of uploads.needs()) {
+        while (need.open.length > 0 && now - need.open[0]!.at >= this.#limits.slotMs) {
+          this.#slotAnswered(need)
+          need.passed = true
+        }
+      }
+    }
+    this.#next(now)
+  }
+
+  // ---- inside
+
+  #next(now: number): void {
+    this.#send(now)
+    this.#give(now)
+  }
+
+  #send(now: number): void {
+    if (this.#waiting.size === this.#pace.sending) return
+    for (const request of this.#waiting) {
+      if (request.state !== 'ready') continue
+      if (!this.#pace.mayStart(now)) return
+      request.state = 'sending'
+      this.#pace.started(now)
+      this.#effects.push({ type: 'send', to: request.to, blob: request.uploads.blob, chunk: request.chunk })
+    }
+  }
+
+  #give(now: number): void {
+    const depth = this.#depth()
+    while (this.#engaged < depth) {
+      const need = this.#hungriest()
+      if (need === undefined) return
+      const { uploads, receiver } = need
+      const chunk = uploads.suggest(need)
+      if (chunk < 0) {
+        this.#hungry.delete(need)
+        continue
+      }
+      uploads.opened(need, chunk, now)
+      this.#engaged++
+      this.#effects.push({ type: 'slot', to: receiver.id, blob: uploads.blob, chunk })
+    }
+  }
+
+  /** Slots and sendings at the same moment: one that is sent, and as many as pass in a round trip. */
+  #depth(): number {
+    const interval = this.#pace.intervalMs
+    if (interval === 0) return 2
+    return Math.min(MAX_DEPTH, 1 + Math.max(1, Math.ceil(this.#roundTripMs / interval)))
+  }
+
+  #hungriest(): Need | undefined {
+    let best: Need | undefined
+    let least = Number.POSITIVE_INFINITY
+    let ties = 0
+    for (const need of this.#hungry) {
+      if (need.passed || need.lacking <= need.open.length) {
+        this.#hungry.delete(need)
+        continue
+      }
+      const load = need.receiver.load + need.receiver.slots
+      if (load < least) {
+        best = need
+        least = load
+        ties = 1
+      } else if (load === least && this.#random() * ++ties < 1) {
+        best = need
+      }
+    }
+    return best
+  }
+
+  #slotAnswered(need: Need): number | undefined {
+    const givenAt = need.uploads.answered(need)
+    if (givenAt === undefined) return undefined
+    this.#engaged--
+    if (need.lacking > need.open.length && !need.passed) this.#hungry.add(need)
+    return givenAt
+  }
+
+  #measure(roundTrip: number): void {
+    this.#roundTripMs =
+      this.#roundTripMs === 0
+        ? roundTrip
+        : this.#roundTripMs + ROUND_TRIP_WEIGHT * (roundTrip - this.#roundTripMs)
+  }
+
+  #refuse(to: string, blob: string, chunk: number, reason: 'missing' | 'busy'): void {
+    this.#effects.push({ type: 'refuse', to, blob, chunk, reason })
+  }
+
+  #find(blob: string, id: string, chunk: number): Waiting | undefined {
+    for (const request of this.#waiting) {
+      if (request.to === id && request.chunk === chunk && request.uploads.blob === blob) return request
+    }
+    return undefined
+  }
+
+  #waitingOf(id: string): number {
+    let count = 0
+    for (const request of this.#waiting) if (request.to === id) count++
+    return count
+  }
+
+  #dequeue(request: Waiting): void {
+    this.#waiting.delete(request)
+    if (request.state === 'ready') this.#engaged--
+  }
+
+  #left(uploads: BlobUploads, id: string): void {
+    const need = uploads.need(id)
+    if (need === undefined) return
+    this.#engaged -= need.open.length
+    uploads.down(id)
+    this.#hungry.delete(need)
+    for (const request of this.#waiting) {
+      if (request.to === id && request.uploads === uploads && request.state !== 'sending')
+        this.#dequeue(request)
+    }
+  }
+
+  #receiver(id: string): Receiver {
+    let receiver = this.#receivers.get(id)
+    if (receiver === undefined) this.#receivers.set(id, (receiver = { id, load: 0, slots: 0 }))
+    return receiver
+  }
+
+  #forgetReceiver(id: string): void {
+    for (const uploads of this.#blobs.values()) if (uploads.need(id) !== undefined) return
+    this.#receivers.delete(id)
+  }
+}

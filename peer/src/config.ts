@@ -9,6 +9,8 @@ export interface PeerConfig {
   /** The libp2p private key of this peer; made at the first start (0600, its directory 0700). */
   readonly identityFile: string
   readonly door: DoorConfig
+  /** Undefined: there is no forward proxy. */
+  readonly proxy: ProxyConfig | undefined
   readonly admin: ListenAddress
   /** In the order of the configuration; names and hosts are unique over all of them. */
   readonly upstreams: readonly UpstreamConfig[]
@@ -38,6 +40,16 @@ export interface ListenAddress {
 export interface DoorConfig extends ListenAddress {
   /** Further ports, on the same host, where every request is for one upstream. */
   readonly upstreamPorts: readonly { readonly port: number; readonly upstream: string }[]
+}
+
+/** The forward proxy for clients that have a proxy to be configured, such as nydusd. */
+export interface ProxyConfig extends ListenAddress {
+  /** Origins, `https://host[:port]` or `http://host[:port]`, that clients may reach besides the upstreams. */
+  readonly tunnelHosts: readonly string[]
+  /** Names or hosts of upstreams whose TLS ends at the proxy. */
+  readonly interceptHosts: readonly string[]
+  /** Key and certificate of the authority for that (PEM, 0600); made at the first start with intercepted hosts. */
+  readonly authorityFile: string
 }
 
 /** Where images come from at first. */

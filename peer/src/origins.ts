@@ -17,6 +17,7 @@ import type {
   UpstreamConfig,
 } from './config.ts'
 import { type Bucket, createSites, type SiteOptions, type Sites } from './urls/sites.ts'
+import { createProxyHosts, type ProxyHosts, type UpstreamAddress } from './proxy/index.ts'
 import { createUpstreams, type Upstream, type Upstreams } from './upstreams.ts'
 
 /** How long the credential helpers may take at the start, ms. */
@@ -119,6 +120,33 @@ async function openBucket(config: S3UpstreamConfig, site: SiteOptions): Promise<
 
 async function readCa(file: string | undefined): Promise<string | undefined> {
   return file === undefined ? undefined : await readFile(file, 'utf8')
+}
+
+/**
+ * The hosts that clients may ask for by their own names. Reads the files of private certificate authorities.
+ * @throws what reading those files throws.
+ */
+export async function openProxyHosts(options: {
+  readonly config: PeerConfig
+  readonly upstreams: Upstreams
+  readonly loopMarker: string
+}): Promise<ProxyHosts> {
+  const { config, upstreams, loopMarker } = options
+  const addresses = await Promise.all(
+    config.upstreams.map(async (upstream): Promise<UpstreamAddress> => {
+      const { name } = upstream
+      if (upstream.kind !== 'registry') return { name, url: undefined, ca: undefined }
+      return { name, url: new URL(upstream.url), ca: await readCa(upstream.caFile) }
+    }),
+  )
+  const { tunnelHosts = [], interceptHosts = [] } = config.proxy ?? {}
+  return createProxyHosts({
+    upstreams,
+    addresses,
+    tunnelHosts: tunnelHosts.map(origin => new URL(origin)),
+    interceptHosts,
+    loopMarker,
+  })
 }
 
 /**

@@ -29,7 +29,14 @@ import { createFacts } from './download/facts.ts'
 import { createDownloadMetrics, type DownloadMetrics } from './download/metrics.ts'
 import { createRateLimits, type RateLimits } from './download/rate-limits.ts'
 import { createReads, type Reads } from './download/reads.ts'
-import { openOrigins } from './origins.ts'
+import { openOrigins, openProxyHosts } from './origins.ts'
+import {
+  createForwardProxy,
+  createProxyMetrics,
+  type ForwardProxy,
+  loadOrCreateAuthority,
+  type ProxyHosts,
+} from './proxy/index.ts'
 import { createManifests, createTags, openCatalog } from './tags/index.ts'
 import { createUpstreamHealth } from './upstream-health.ts'
 import { createUrls } from './urls/urls.ts'
@@ -39,6 +46,8 @@ export interface PeerAddresses {
   readonly door: DoorAddress
   /** The ports of single upstreams, in the order of the configuration. */
   readonly upstreamDoors: readonly (DoorAddress & { readonly upstream: string })[]
+  /** The forward proxy; undefined where there is none. */
+  readonly proxy: DoorAddress | undefined
   readonly admin: DoorAddress
   /** libp2p multiaddrs; empty for a peer without a scheduler. */
   readonly swarm: readonly string[]
@@ -87,6 +96,8 @@ export function createPeer(
     const rates = createRateLimits(config.transfers, clock, metrics)
     const throttle = rates.fromOrigins
     const { upstreams, sites } = await openOrigins({ config, loopMarker, log, metrics, throttle })
+    const hosts = await openProxyHosts({ config, upstreams, loopMarker })
+    const proxy = await openForwardProxy(config, hosts, log, metrics)
     const downloadMetrics = createDownloadMetrics(metrics)
 
     let reads: Reads | undefined
@@ -135,6 +146,7 @@ export function createPeer(
     })
     const door = createRegistryDoor({
       upstreams,
+      proxy,
       admission: createAdmission({ clock, ttlMs: accessTtlMs }),
       health,
       callerKey,
@@ -150,15 +162,18 @@ export function createPeer(
       urls,
     })
 
-    const bound: { door?: DoorAddress; admin?: DoorAddress; upstreamDoors: PeerAddresses['upstreamDoors'] } =
-      {
-        upstreamDoors: [],
-      }
+    const bound: {
+      door?: DoorAddress
+      proxy?: DoorAddress
+      admin?: DoorAddress
+      upstreamDoors: PeerAddresses['upstreamDoors']
+    } = { upstreamDoors: [] }
     let doorState: 'starting' | 'open' | 'closing' = 'starting'
     const addresses = (): PeerAddresses => ({
       door: bound.door ?? config.door,
       admin: bound.admin ?? config.admin,
       upstreamDoors: bound.upstreamDoors,
+      proxy: bound.proxy,
       swarm: exchange.addresses(),
     })
     const schedulerState = (): PeerStatus['scheduler'] => {
@@ -208,8 +223,11 @@ export function createPeer(
         name: 'origins',
         start: async () => {},
         stop: async () => {
-          await Promise.all(upstreams.names().map(async name => await upstreams.find(name)?.origin.close()))
-          await urls.close()
+          await Promise.all([
+            ...upstreams.names().map(async name => await upstreams.find(name)?.origin.close()),
+            urls.close(),
+            hosts.close(),
+          ])
         },
       },
       createScrubber(store, config.store.scrubBytesPerSecond, log),
@@ -236,6 +254,10 @@ export function createPeer(
             doors.push({ ...address, upstream })
           }
           bound.upstreamDoors = doors
+          if (config.proxy !== undefined) {
+            const { host, port } = config.proxy
+            bound.proxy = await door.listen({ host, port, forwards: true })
+          }
           bound.door = await door.listen(config.door)
           doorState = 'open'
         },
@@ -265,6 +287,24 @@ export function createPeer(
     addresses: () => must().addresses(),
     status: () => must().status(),
   }
+}
+
+async function openForwardProxy(
+  config: PeerConfig,
+  hosts: ProxyHosts,
+  log: Logger,
+  metrics: Metrics,
+): Promise<ForwardProxy> {
+  const { interceptHosts = [], authorityFile = '' } = config.proxy ?? {}
+  const authority =
+    interceptHosts.length === 0 ? undefined : await loadOrCreateAuthority(authorityFile, systemClock)
+  return createForwardProxy({
+    hosts,
+    authority,
+    clock: systemClock,
+    log,
+    metrics: createProxyMetrics(metrics),
+  })
 }
 
 async function openExchange(

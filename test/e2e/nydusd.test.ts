@@ -1,16 +1,26 @@
 import assert from 'node:assert/strict'
-import { readFileSync } from 'node:fs'
-import { createServer, request as httpRequest } from 'node:http'
+import { readFileSync, writeFileSync } from 'node:fs'
+import http, { createServer, request as httpRequest } from 'node:http'
 import { join } from 'node:path'
 import { before, describe, test } from 'node:test'
-import { type Lab, requirePrograms, startRegistry, useLab } from '@darter/testing'
+import {
+  freePort,
+  type Lab,
+  type Registry,
+  requirePrograms,
+  startRegistry,
+  until,
+  useLab,
+} from '@darter/testing'
 import { type Generation, GENERATIONS, openNydusd } from '../harness/clients/nydusd.ts'
-import { type Peer, startPeer, startScheduler, upstreamAt } from '../harness/darter.ts'
+import { type Peer, runDarter, startPeer, startScheduler, upstreamAt } from '../harness/darter.ts'
 import { type Image, noiseImage } from '../harness/images.ts'
 import { readLazily } from '../harness/lazy-reads.ts'
 import { listen } from '../harness/listen.ts'
 import { type Login, UPSTREAM } from '../harness/mirror.ts'
 import { pushImage } from '../harness/push.ts'
+import { startTlsFront, type TlsFront } from '../harness/tls-front.ts'
+import { startTokenServer } from '../harness/token-server.ts'
 
 const MIB = 1024 * 1024
 const ALICE: Login = { username: 'alice', password: 'opensesame-7731' }
@@ -160,5 +170,211 @@ describe('nydusd, registry backend', requirePrograms(['docker-registry', 'htpass
     nydusd.close()
     const ping = await fetch(`http://${peer.mirror.address}/v2`)
     assert(ping.status < 500)
+  })
+})
+
+/** What a proxy answers to CONNECT, or to a request in absolute form. */
+function askProxy(proxy: string, method: string, path: string): Promise<http.IncomingMessage> {
+  const { hostname, port } = new URL(proxy)
+  return new Promise((resolve, reject) => {
+    const request = http.request({ host: hostname, port, method, path, agent: false })
+    request.once('error', reject)
+    const done = (response: http.IncomingMessage) => {
+      response.resume()
+      request.destroy()
+      resolve(response)
+    }
+    request.once('response', done).once('connect', done)
+    request.end()
+  })
+}
+
+describe('nydusd, proxy block', requirePrograms(['docker-registry', 'htpasswd', 'openssl']), () => {
+  const lab = useLab('nydusd-proxy')
+  let registry: Registry
+  let front: TlsFront
+  let other: TlsFront
+  let peer: Peer
+  let proxy: string
+  let ca: string
+  let image: Image
+  let tokenImage: Image
+  let tokenRegistry: Registry
+
+  before(async () => {
+    registry = await startRegistry(lab, { auth: { htpasswd: { [ALICE.username]: ALICE.password } } })
+    front = await startTlsFront(lab, UPSTREAM, registry.address)
+    other = await startTlsFront(lab, 'other.test', registry.address)
+    image = noiseImage(lab.makeDir('image'), 'nydus-proxy', [7 * MIB + 999])
+    await pushImage(registry.url, 'nydus/app', 'latest', image, { authorization: `Basic ${auth}` })
+    const tokens = await startTokenServer(lab, {
+      alice: { password: ALICE.password, repositories: ['nydus/token'] },
+    })
+    tokenRegistry = await startRegistry(lab, { name: 'token-registry', auth: { token: tokens } })
+    tokenImage = noiseImage(lab.makeDir('token-image'), 'nydus-token', [2 * MIB + 77])
+    const basic = { authorization: `Basic ${auth}` }
+    const query = `service=${tokens.service}&scope=repository:nydus/token:pull,push`
+    const answer = (await (await fetch(`${tokens.url}?${query}`, { headers: basic })).json()) as {
+      token: string
+    }
+    await pushImage(tokenRegistry.url, 'nydus/token', 'latest', tokenImage, {
+      authorization: `Bearer ${answer.token}`,
+    })
+
+    const config = join(lab.dir, 'darter.yaml')
+    const port = await freePort()
+    writeFileSync(
+      config,
+      JSON.stringify({
+        upstreams: [
+          { name: UPSTREAM, url: `https://${front.address}`, ca: front.caFile },
+          `plain.test=${registry.url}`,
+          `token.test=${tokenRegistry.url}`,
+        ],
+        proxy: {
+          port,
+          'tunnel-hosts': [other.address, new URL(tokens.url).origin],
+          'intercept-hosts': [UPSTREAM],
+        },
+      }),
+    )
+    peer = await startPeer(lab, { name: 'peer', upstreams: [], args: ['--config', config] })
+    proxy = `http://127.0.0.1:${port}`
+    ca = await runDarter('ca', ['--data-dir', peer.dataDir])
+  })
+
+  for (const generation of Object.values<Generation>(GENERATIONS)) {
+    for (const [way, scheme, host, block] of [
+      ['http in absolute form', 'http', 'plain.test', {}],
+      ['https by use_http', 'https', UPSTREAM, { useHttp: true }],
+      ['https by CONNECT, with the authority of the peer', 'https', UPSTREAM, {}],
+    ] as const) {
+      test(`${generation.name}: ${way}`, async () => {
+        const { hex, bytes } = layerOf(image)
+        const nydusd = openNydusd(
+          {
+            type: 'registry',
+            scheme,
+            host,
+            repo: 'nydus/app',
+            auth,
+            proxy: { url: proxy, pingUrl: `${proxy}/healthz`, fallback: false, ca, ...block },
+          },
+          generation,
+        )
+        assert(await nydusd.ping())
+        await readLazily(nydusd.blob(hex), bytes, 23)
+        assert.equal(nydusd.redirects, 0)
+        nydusd.close()
+      })
+    }
+  }
+
+  test('the blob was read from the registry once, whatever the name it was asked for by', async () => {
+    const received = await peer.metric('darter_received_bytes_total', { source: 'origin' })
+    const { length } = layerOf(image).bytes
+    assert(received >= length && received < 1.5 * length, `${received} of ${length} bytes`)
+  })
+
+  test('a token is fetched through the proxy from a listed token service', async () => {
+    const { hex, bytes } = layerOf(tokenImage)
+    const nydusd = openNydusd(
+      {
+        type: 'registry',
+        scheme: 'http',
+        host: 'token.test',
+        repo: 'nydus/token',
+        auth,
+        proxy: { url: proxy, fallback: false },
+      },
+      GENERATIONS['2.4.4'],
+    )
+    await readLazily(nydusd.blob(hex), bytes, 5)
+    nydusd.close()
+  })
+
+  test('a listed host that is not intercepted is tunnelled to: the client sees its own certificate', async () => {
+    const { hex, bytes } = layerOf(image)
+    const before = other.requests
+    const nydusd = openNydusd(
+      {
+        type: 'registry',
+        scheme: 'https',
+        host: other.address,
+        repo: 'nydus/app',
+        auth,
+        proxy: { url: proxy, fallback: false, ca: readFileSync(other.caFile, 'utf8') },
+      },
+      GENERATIONS['2.4.2'],
+    )
+    assert((await nydusd.blob(hex).read(100, 5000)).equals(bytes.subarray(100, 5100)))
+    assert(other.requests > before)
+    nydusd.close()
+  })
+
+  test('nothing else is reached', async () => {
+    const door = peer.mirror.address
+    const refused: [string, string][] = [
+      ['CONNECT', door],
+      ['CONNECT', registry.address],
+      ['CONNECT', `${UPSTREAM}:22`],
+      ['CONNECT', '169.254.169.254:80'],
+      ['CONNECT', 'localhost:22'],
+      ['CONNECT', '[::1]:22'],
+      ['CONNECT', 'example.com:443'],
+      ['GET', `http://${door}/v2/`],
+      ['GET', 'http://169.254.169.254/latest/meta-data'],
+      ['GET', 'http://example.com/'],
+      // A registry on this machine is reached as a registry alone.
+      ['GET', `http://${registry.address}/debug/vars`],
+      ['GET', 'http://plain.test/debug/vars'],
+    ]
+    for (const [method, target] of refused) {
+      const answer = await askProxy(proxy, method, target)
+      assert.equal(answer.statusCode, 403, `${method} ${target}`)
+      assert.equal(answer.headers['x-dragonfly-error-type'], 'proxy')
+    }
+    for (const target of ['http://', 'http://user:secret@plain.test/v2/', 'http://plain.test:0/v2/']) {
+      assert.equal((await askProxy(proxy, 'GET', target)).statusCode, 400, target)
+    }
+    // The ordinary door takes the absolute form for upstreams, and nothing but registry requests.
+    const asRegistry = await askProxy(`http://${door}`, 'GET', 'http://plain.test/v2/')
+    assert.equal(asRegistry.statusCode, 401)
+    const stray = await askProxy(`http://${door}`, 'GET', 'http://plain.test/token')
+    assert.equal(stray.statusCode, 404)
+    await assert.rejects(askProxy(`http://${door}`, 'CONNECT', other.address))
+  })
+
+  test("the upstream's own refusal is told from the peer's failure, which is a 5xx", async () => {
+    const [unknown] = [`http://token.test/v2/nydus/token/blobs/sha256:${'0'.repeat(64)}`]
+    const refused = await askProxy(proxy, 'GET', unknown)
+    assert.equal(refused.statusCode, 401)
+    assert.equal(refused.headers['x-dragonfly-error-type'], 'backend')
+    await tokenRegistry.stop()
+    await until('the upstream counts as gone', async () => {
+      const answer = await askProxy(proxy, 'GET', unknown)
+      return (answer.statusCode ?? 0) >= 500 && answer.headers['x-dragonfly-error-type'] === 'proxy'
+    })
+  })
+
+  test('when the peer is gone, ping fails and reads fall back to the registry', async () => {
+    const { hex, bytes } = layerOf(image)
+    const block = { url: proxy, pingUrl: `${proxy}/healthz` }
+    const nydusd = openNydusd(
+      { type: 'registry', scheme: 'http', host: registry.address, repo: 'nydus/app', auth, proxy: block },
+      GENERATIONS['2.4.4'],
+    )
+    assert(await nydusd.ping())
+    await nydusd.blob(hex).read(0, 4096)
+    assert.equal(nydusd.fallbacks, 0)
+    await peer.daemon.stop()
+    // Not noticed yet: the connection fails.
+    assert((await nydusd.blob(hex).read(10, 4096)).equals(bytes.subarray(10, 4106)))
+    assert.equal(nydusd.fallbacks, 1)
+    assert(!(await nydusd.ping()))
+    await readLazily(nydusd.blob(hex), bytes, 3)
+    assert.equal(nydusd.fallbacks, 1)
+    nydusd.close()
+    await peer.restart()
   })
 })

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { type Daemon, freePort, httpStatus, type Lab } from '@darter/testing'
+import { type Daemon, freePort, httpStatus, type Lab, run } from '@darter/testing'
 import { type Mirror, UPSTREAM } from './mirror.ts'
 
 /** The command line's program. */
@@ -145,6 +145,12 @@ async function startProgram(
       daemon = await start()
     },
   }
+}
+
+/** Runs a command of `darter` to its end; returns what it printed. */
+export async function runDarter(command: string, args: readonly string[]): Promise<string> {
+  const { stdout } = await run(process.execPath, [MAIN, command, ...args])
+  return stdout.toString('utf8')
 }
 
 /** Starts a scheduler with a new identity and a new cluster key. */

@@ -1,8 +1,9 @@
 import type { Server } from 'node:http'
+import type { Server as TlsServer } from 'node:https'
 import type { Lab } from '@darter/testing'
 
 /** Starts a server on a free loopback port; its connections are cut when the lab closes. Returns the port. */
-export function listen(lab: Lab, server: Server): Promise<number> {
+export function listen(lab: Lab, server: Server | TlsServer): Promise<number> {
   return new Promise((resolve, reject) => {
     server.once('error', reject)
     server.listen(0, '127.0.0.1', () => {
@@ -15,7 +16,7 @@ export function listen(lab: Lab, server: Server): Promise<number> {
 }
 
 /** Cuts all connections and stops listening. */
-export function closeServer(server: Server): Promise<void> {
+export function closeServer(server: Server | TlsServer): Promise<void> {
   return new Promise(resolve => {
     server.close(() => resolve())
     server.closeAllConnections()

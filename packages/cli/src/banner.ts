@@ -61,6 +61,13 @@ export function clientLines(options: {
     },
     { label: 'curl', text: `curl http://${door}/v2/${name}/${image}/manifests/latest` },
   ]
+  if (addresses.proxy !== undefined) {
+    const proxy = authority(addresses.proxy)
+    lines.push({
+      label: 'nydusd',
+      text: `"proxy": {"url": "http://${proxy}", "ping_url": "http://${proxy}/healthz", "use_http": true}`,
+    })
+  }
   const allowed = upstreams.map(upstream =>
     upstream === defaultUpstream ? `${upstream} (default)` : upstream,
   )

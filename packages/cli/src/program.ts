@@ -149,6 +149,12 @@ function createProgram(exit: (code: number) => void): Command {
     async () => (await import('./commands/status.ts')).runStatus,
   ).option('--json', 'Print one JSON object.', false)
   add(
+    'ca',
+    'Print the certificate of the forward proxy’s own authority, which is made when it is missing.',
+    ['data-dir'],
+    async () => (await import('./commands/ca.ts')).runCa,
+  )
+  add(
     'config',
     'Print the effective configuration with the source of each value, secrets masked.',
     both,

@@ -5,6 +5,7 @@ import { clientLines, joinLines } from '../src/banner.ts'
 const addresses = {
   door: { host: '127.0.0.1', port: 5001 },
   admin: { host: '::', port: 5002 },
+  proxy: undefined,
   upstreamDoors: [{ host: '127.0.0.1', port: 5010, upstream: 'docker.io' }],
   swarm: [],
 }

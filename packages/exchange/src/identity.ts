@@ -19,7 +19,7 @@ export type Identity = Ed25519PrivateKey
  * @throws {InsecureFileError} when others may read the file; {@link InvalidSecretError} when it holds something else.
  */
 export async function loadOrCreateIdentity(file: string): Promise<Identity> {
-  const text = await loadOrCreate(file, async () => {
+  const text = await loadOrCreateSecret(file, async () => {
     return Buffer.from(privateKeyToProtobuf(await generateKeyPair('Ed25519'))).toString('base64')
   })
   const expected = 'an Ed25519 libp2p private key in base64'
@@ -40,7 +40,7 @@ export async function loadOrCreateIdentity(file: string): Promise<Identity> {
 export async function loadOrCreateClusterKey(file: string): Promise<KeyObject> {
   return clusterKeyFrom(
     file,
-    await loadOrCreate(file, async () => randomBytes(CLUSTER_KEY_BYTES).toString('hex')),
+    await loadOrCreateSecret(file, async () => randomBytes(CLUSTER_KEY_BYTES).toString('hex')),
   )
 }
 
@@ -71,7 +71,12 @@ async function readSecret(file: string): Promise<string> {
   return (await handle.readFile('utf8')).trim()
 }
 
-async function loadOrCreate(file: string, make: () => Promise<string>): Promise<string> {
+/**
+ * The secret in `file`, at most 4096 bytes of text; what `make` returns is put there at the first use (mode 0600, its
+ * directory 0700). Of several processes that make one at the same moment, all get the same.
+ * @throws {InsecureFileError} when others may read the file; {@link InvalidSecretError} when it holds more.
+ */
+export async function loadOrCreateSecret(file: string, make: () => Promise<string>): Promise<string> {
   try {
     return await readSecret(file)
   } catch (error) {

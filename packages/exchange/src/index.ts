@@ -3,4 +3,10 @@ export { type ControlServerOptions, createControlServer } from './control-server
 export * from './errors.ts'
 export { createExchange, type ExchangeLimits, type ExchangeOptions } from './exchange.ts'
 export type { ExchangeHooks } from './hooks.ts'
-export { type Identity, loadClusterKey, loadOrCreateClusterKey, loadOrCreateIdentity } from './identity.ts'
+export {
+  type Identity,
+  loadClusterKey,
+  loadOrCreateClusterKey,
+  loadOrCreateIdentity,
+  loadOrCreateSecret,
+} from './identity.ts'

@@ -1,5 +1,6 @@
 import { lookup as systemLookup } from 'node:dns'
 import { isIP, type LookupFunction } from 'node:net'
+import { quoted } from '@darter/oci'
 import ipaddr from 'ipaddr.js'
 import { OriginAddressError, OriginRedirectError } from './errors.ts'
 
@@ -58,34 +59,21 @@ export function createAddressGuard(options: {
   const own = hostOf(upstream)
   let reach = isIP(own) ? Math.min(addressRank(own), limit) : 0
 
-  const resolve = (
-    hostname: string,
-    settings: Parameters<LookupFunction>[1],
-    callback: Parameters<LookupFunction>[2],
-    choose: (addresses: { address: string; family: number }[]) => { address: string; family: number }[],
-  ): void => {
-    lookup(hostname, { ...settings, all: true }, (error, found) => {
-      if (error) return callback(error, [])
-      const given = Array.isArray(found) ? found : [{ address: found, family: isIP(found) }]
-      const chosen = choose(given)
-      const [first] = chosen
-      if (!first) callback(refusal(hostname), [])
-      else if (settings.all) callback(null, chosen)
-      else callback(null, first.address, first.family)
-    })
-  }
-
   return {
-    upstreamLookup: (hostname, settings, callback) =>
-      resolve(hostname, settings, callback, addresses => {
+    upstreamLookup: choosing(
+      lookup,
+      addresses => {
         const within = addresses.filter(({ address }) => addressRank(address) <= limit)
         reach = Math.max(reach, ...within.map(({ address }) => addressRank(address)).filter(Number.isFinite))
         return within
-      }),
-    guardedLookup: (hostname, settings, callback) =>
-      resolve(hostname, settings, callback, addresses =>
-        addresses.filter(({ address }) => addressRank(address) <= reach),
-      ),
+      },
+      refusal,
+    ),
+    guardedLookup: choosing(
+      lookup,
+      addresses => addresses.filter(({ address }) => addressRank(address) <= reach),
+      refusal,
+    ),
     checkLiteral: url => {
       const host = hostOf(url)
       if (isIP(host) && addressRank(host) > reach) throw refusal(host)
@@ -103,6 +91,53 @@ export function createAddressGuard(options: {
         'configure the upstream by an address on that network if this is meant',
     )
   }
+}
+
+/** A resolver that gives the addresses that `choose` leaves over, and fails with `refusal` where that is none. */
+function choosing(
+  lookup: LookupFunction,
+  choose: (addresses: { address: string; family: number }[]) => { address: string; family: number }[],
+  refusal: (hostname: string) => Error,
+): LookupFunction {
+  return (hostname, settings, callback) => {
+    lookup(hostname, { ...settings, all: true }, (error, found) => {
+      if (error) return callback(error, [])
+      const given = Array.isArray(found) ? found : [{ address: found, family: isIP(found) }]
+      const chosen = choose(given)
+      const [first] = chosen
+      if (!first) callback(refusal(hostname), [])
+      else if (settings.all) callback(null, chosen)
+      else callback(null, first.address, first.family)
+    })
+  }
+}
+
+/** The rank of a private network: what clients reach through this machine lies no further inside. */
+const OUTWARD_RANK = 1
+
+/** Whether an address lies on the internet or a private network: not on this machine, and not link-local. */
+export function isOutward(address: string): boolean {
+  return addressRank(address) <= OUTWARD_RANK
+}
+
+/** Whether an operator may name the address as a place to go to: any but link-local ones and those that no server has. */
+export function isNameable(address: string): boolean {
+  return addressRank(address) <= OUTWARD_RANK + 1
+}
+
+/**
+ * Resolves names to addresses that {@link isOutward | lie outside}; fails with {@link OriginAddressError} if none does.
+ * @param lookup - the system's resolver, or another one in tests.
+ */
+export function createOutwardLookup(lookup: LookupFunction = systemLookup): LookupFunction {
+  return choosing(
+    lookup,
+    addresses => addresses.filter(({ address }) => isOutward(address)),
+    hostname =>
+      new OriginAddressError(
+        `${quoted(hostname)} leads to this machine or to a link-local address; list it by its address and port if this is meant`,
+      ),
+  )
 }
 
 function hostOf(url: URL): string {

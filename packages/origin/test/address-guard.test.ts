@@ -2,8 +2,8 @@ import assert from 'node:assert/strict'
 import type { LookupAddress } from 'node:dns'
 import type { LookupFunction } from 'node:net'
 import { test } from 'node:test'
-import { addressRank, createAddressGuard } from '../src/address-guard.ts'
-import { OriginRedirectError } from '../src/errors.ts'
+import { addressRank, createAddressGuard, createOutwardLookup } from '../src/address-guard.ts'
+import { OriginAddressError, OriginRedirectError } from '../src/errors.ts'
 
 const NAMES: Readonly<Record<string, readonly string[]>> = {
   'public.test': ['93.184.216.34', '2606:4700::1111'],
@@ -81,4 +81,16 @@ test('a name that does not resolve fails as it does', async () => {
   })
   await assert.rejects(resolve(guard.upstreamLookup, 'x.test'), error => error === missing)
   await assert.rejects(resolve(guard.guardedLookup, 'x.test'), error => error === missing)
+})
+
+test('what clients reach lies outside of this machine and its links', async () => {
+  const outward = createOutwardLookup(lookup)
+  for (const name of ['public.test', 'private.test']) await resolve(outward, name)
+  assert.deepEqual(await resolve(outward, 'mixed.test'), [
+    { address: '10.1.2.3', family: 4 },
+    { address: '93.184.216.34', family: 4 },
+  ])
+  for (const name of ['local.test', 'metadata.test']) {
+    await assert.rejects(resolve(outward, name), OriginAddressError)
+  }
 })

@@ -49,6 +49,16 @@ export function chooseUpstream(hints: UpstreamHints, upstreams: Upstreams): Chos
   return { upstream, repository, form: { prefix: '', ns } }
 }
 
+/**
+ * The upstream that a client asks by the host's own name, as through a forward proxy: nothing in the path or the query
+ * names another one.
+ * @throws {NameInvalidError}
+ */
+export function upstreamOfHost(upstream: Upstream, name: string | undefined): ChosenUpstream {
+  const repository = name === undefined ? undefined : parseRepositoryName(expand(upstream, name))
+  return { upstream, repository, form: { prefix: '', ns: undefined } }
+}
+
 function singleNs(query: URLSearchParams): string | undefined {
   const values = new Set(query.getAll('ns'))
   if (values.size > 1) throw new TargetInvalidError(`?${query.toString()}`, 'names two registries in "ns"')

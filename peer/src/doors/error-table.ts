@@ -2,6 +2,12 @@ import { DarterError, type OciErrorCode, ociErrorBody } from '@darter/oci'
 import { OriginStatusError } from '@darter/origin'
 import { MethodNotAllowedError } from './errors.ts'
 
+/**
+ * The header by which a client of a Dragonfly proxy tells an upstream's own failure (`backend`) from one of the peer
+ * (`proxy`).
+ */
+export const ERROR_TYPE = 'x-dragonfly-error-type'
+
 /** The kinds of content that a 404 can be about. */
 export type Subject = 'manifest' | 'blob' | 'name'
 
@@ -35,6 +41,7 @@ export const ERROR_TABLE: Readonly<Record<string, Row>> = {
   URL_NOT_ALLOWED: { status: 403, oci: 'DENIED' },
   URL_DIGEST: { status: 412, oci: 'DIGEST_INVALID' },
   UPSTREAM_NOT_ALLOWED: { status: 403, oci: 'DENIED' },
+  HOST_NOT_ALLOWED: { status: 403, oci: 'DENIED' },
   UPSTREAM_NOT_NAMED: { status: 404, oci: 'NAME_UNKNOWN' },
   LOOP_DETECTED: { status: 508, oci: 'UNSUPPORTED' },
   BODY_LENGTH: { status: 500, oci: 'UNKNOWN' },
@@ -50,6 +57,7 @@ export const ERROR_TABLE: Readonly<Record<string, Row>> = {
   STORE_CLOSED: { status: 503, oci: 'UNAVAILABLE' },
   STORE_HANDLE_RELEASED: { status: 500, oci: 'UNKNOWN' },
   STORE_IO: { status: 500, oci: 'UNKNOWN' },
+  TUNNELS_BUSY: { status: 503, oci: 'UNAVAILABLE' },
   // The upstream, and the peers that stand in for it.
   NO_SOURCE: { status: 503, oci: 'UNAVAILABLE' },
   ORIGIN_UNREACHABLE: { status: 503, oci: 'UNAVAILABLE' },
@@ -66,6 +74,7 @@ export const ERROR_TABLE: Readonly<Record<string, Row>> = {
   BLOB_SIZE_MISMATCH: { status: 502, oci: 'SIZE_INVALID' },
   ORIGIN_CREDENTIALS: { status: 502, oci: 'UNAVAILABLE' },
   UPSTREAM_TIMEOUT: { status: 504, oci: 'UNAVAILABLE' },
+  TUNNEL_FAILED: { status: 502, oci: 'UNAVAILABLE' },
   MANIFEST_INVALID: { status: 502, oci: 'MANIFEST_INVALID' },
 }
 
@@ -108,6 +117,11 @@ function rootOf(error: unknown): unknown {
   return error instanceof DarterError && error.code === 'NO_SOURCE' && error.cause instanceof DarterError
     ? error.cause
     : error
+}
+
+/** The value of {@link ERROR_TYPE} for a failure. */
+export function errorTypeOf(thrown: unknown): 'backend' | 'proxy' {
+  return rootOf(thrown) instanceof OriginStatusError ? 'backend' : 'proxy'
 }
 
 /** The stable code of a failure; `INTERNAL` for one that nobody named. */

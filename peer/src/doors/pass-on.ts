@@ -4,12 +4,11 @@ import type { ForwardResponse } from '@darter/origin'
 import type { Catalog, Place } from '../tags/catalog.ts'
 import type { Tags } from '../tags/tags.ts'
 import type { AddressForm } from './choose-upstream.ts'
-import { codeOf } from './error-table.ts'
-import { ClientGoneError, MethodNotAllowedError } from './errors.ts'
+import { MethodNotAllowedError } from './errors.ts'
 import type { Exchange } from './exchange.ts'
 import type { RegistryTarget } from './registry-path.ts'
 import { forwardedQuery, linkThroughDoor, locationThroughDoor } from './rewrite.ts'
-import { sendBody } from './send-body.ts'
+import { sendOrCut } from './send-read.ts'
 
 /** What a request is passed on with. */
 export interface PassOnRooms {
@@ -105,22 +104,16 @@ export async function passOn(
     path: `${upstreamPath(target, repository)}${query === '' ? '' : `?${query}`}`,
     headers: forwardedHeaders(request),
     vouch: record.method === 'GET' || record.method === 'HEAD',
-    body: hasBody(request) ? bodyOf(request, onBodyWanted) : undefined,
+    body: bodyOf(request, onBodyWanted),
     signal,
   })
   noteChange(record.method, target, answer, { upstream: caller.upstream.name, repository: caller.repository })
-  const response = exchange.begin(answer.status, answerHeaders(answer, form))
-  try {
-    await sendBody(response, answer.body, undefined, length => {
-      record.bytes += length
-    })
-  } catch (error) {
-    if (!(error instanceof ClientGoneError) && !signal.aborted) {
-      record.outcome = `cut:${codeOf(error)}`
-      record.error = error
-    }
-    response.destroy()
-  }
+  await sendOrCut(
+    exchange,
+    exchange.begin(answer.status, answerHeaders(answer, form)),
+    answer.body,
+    undefined,
+  )
 
   function noteChange(method: string, of: RegistryTarget, { status }: ForwardResponse, place: Place): void {
     if (status < 200 || status > 299 || (method !== 'PUT' && method !== 'DELETE')) return
@@ -148,7 +141,15 @@ function hasBody(request: IncomingMessage): boolean {
   return request.headers['transfer-encoding'] !== undefined || (length !== undefined && length !== '0')
 }
 
-async function* bodyOf(
+/** The body of a request, read as it is wanted; undefined when it has none. */
+export function bodyOf(
+  request: IncomingMessage,
+  onBodyWanted: (request: IncomingMessage) => void,
+): AsyncIterable<Uint8Array> | undefined {
+  return hasBody(request) ? piecesOf(request, onBodyWanted) : undefined
+}
+
+async function* piecesOf(
   request: IncomingMessage,
   onBodyWanted: (request: IncomingMessage) => void,
 ): AsyncGenerator<Uint8Array> {

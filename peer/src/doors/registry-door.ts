@@ -1,22 +1,23 @@
 import type { IncomingMessage, Server } from 'node:http'
-import { NameInvalidError } from '@darter/oci'
 import type { Clock, Logger } from '@darter/runtime'
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
 import type { Caller, CallerKey } from '../access/caller.ts'
+import type { ForwardProxy } from '../proxy/index.ts'
 import type { UpstreamHealth } from '../upstream-health.ts'
 import type { Upstream, Upstreams } from '../upstreams.ts'
 import { createApiRoot } from './api-root.ts'
-import { chooseUpstream } from './choose-upstream.ts'
-import { answerTo, codeOf, type Subject } from './error-table.ts'
-import { ClientGoneError, LoopDetectedError, RouteUnknownError } from './errors.ts'
+import { answerTo, codeOf, ERROR_TYPE, errorTypeOf, type Subject } from './error-table.ts'
+import { ClientGoneError, LoopDetectedError } from './errors.ts'
 import { type ClientRequest, type Exchange, headerOf } from './exchange.ts'
 import { answerClientError } from './client-error.ts'
+import { passHost } from './pass-host.ts'
 import { checkMethod, passOn } from './pass-on.ts'
 import { type BlobRooms, readBlob } from './read-blob.ts'
 import { type ManifestRooms, readManifest } from './read-manifest.ts'
 import { readUrl, type UrlRooms } from './read-url.ts'
-import { MAX_TARGET_LENGTH, parseRegistryPath } from './registry-path.ts'
+import { MAX_TARGET_LENGTH, type RegistryTarget } from './registry-path.ts'
 import { type DoorMetrics, openRecord, type RequestRecord } from './request-record.ts'
+import { HEALTH_PATH, type PortRole, type RegistryRoute, routeOf } from './route.ts'
 import { createTransfers, isTransferTarget } from './transfers.ts'
 import { isUrlTarget } from './url-path.ts'
 
@@ -30,9 +31,12 @@ export interface DoorAddress {
 export interface RegistryDoor {
   /**
    * Opens a port; may be called several times. `upstream`: what a request on this port means when it does not say.
+   * `forwards`: the port is a forward proxy too (false by default).
    * @returns the address that is bound, with the port that the operating system chose for 0.
    */
-  listen(options: DoorAddress & { readonly upstream?: Upstream | undefined }): Promise<DoorAddress>
+  listen(
+    options: DoorAddress & { readonly upstream?: Upstream | undefined; readonly forwards?: boolean },
+  ): Promise<DoorAddress>
   /** Takes no more requests, lets the running ones end, and cuts what still runs when `signal` aborts. */
   close(signal: AbortSignal): Promise<void>
 }
@@ -40,6 +44,7 @@ export interface RegistryDoor {
 /** What the registry door is made of. */
 export interface RegistryDoorOptions extends ManifestRooms, BlobRooms, UrlRooms {
   readonly upstreams: Upstreams
+  readonly proxy: ForwardProxy
   readonly health: UpstreamHealth
   readonly callerKey: CallerKey
   readonly clock: Clock
@@ -61,7 +66,7 @@ const API_VERSION = { 'docker-distribution-api-version': 'registry/2.0' }
 
 /** A {@link RegistryDoor} that listens nowhere yet. */
 export function createRegistryDoor(options: RegistryDoorOptions): RegistryDoor {
-  const { upstreams, clock, log, metrics, loopMarker, idleTimeoutMs = 300_000 } = options
+  const { upstreams, proxy, clock, log, metrics, loopMarker, idleTimeoutMs = 300_000 } = options
   const root = createApiRoot(options)
   const transfers = createTransfers()
   const apps: FastifyInstance[] = []
@@ -71,33 +76,49 @@ export function createRegistryDoor(options: RegistryDoorOptions): RegistryDoor {
     request: FastifyRequest,
     reply: FastifyReply,
     record: RequestRecord,
-    port: Upstream | undefined,
+    role: PortRole,
     onBodyWanted: (request: IncomingMessage) => void,
   ): Promise<void> => {
     const raw = request.raw
-    const target = raw.url ?? ''
+    const proxied = proxy.targetOf(raw)
+    record.proxied = proxied !== undefined || raw.headers['x-dragonfly-use-p2p'] !== undefined
+    const own = proxied === undefined ? (raw.url ?? '') : ''
     const gone = new AbortController()
     reply.raw.once('close', () => {
       if (!reply.raw.writableFinished) gone.abort(new ClientGoneError())
     })
-    const isOther = isUrlTarget(target) || isTransferTarget(target)
     const begin: ClientRequest['begin'] = (status, headers) => {
       record.started()
       reply.hijack()
-      const version = isOther ? {} : API_VERSION
       const connection = closing ? { connection: 'close' } : {}
-      return reply.raw.writeHead(status, { ...version, ...headers, ...connection })
+      return reply.raw.writeHead(status, { ...headers, ...connection })
     }
     const client: ClientRequest = { request: raw, record, signal: gone.signal, begin }
-    if (isTransferTarget(target)) {
+    if (own === HEALTH_PATH) {
+      record.route = 'health'
+      begin(closing ? 503 : 200, { 'content-type': 'text/plain', 'content-length': 3 }).end('ok\n')
+    } else if (isTransferTarget(own)) {
       record.route = 'transfer'
-      transfers.answer(client, target)
-    } else if (isUrlTarget(target)) {
+      transfers.answer(client, own)
+    } else if (isUrlTarget(own)) {
       refuseLoop(raw, 'url')
       transfers.note(client)
-      await readUrl(client, target, options)
+      await readUrl(client, own, options)
     } else {
-      await answerRegistry(client, port, onBodyWanted)
+      const onTarget = (target: RegistryTarget) => {
+        record.route = target.kind
+        if ('digest' in target) record.digest = target.digest
+        if ('tag' in target) record.tag = target.tag
+        checkMethod(record.method, target)
+      }
+      const route = routeOf(raw, proxied, role, { upstreams, proxy, onTarget })
+      if (route.kind === 'host') {
+        const { forwarder, target } = route
+        record.route = 'host'
+        record.upstream = forwarder.url.host
+        refuseLoop(raw, forwarder.url.host)
+        await passHost(client, target, forwarder, onBodyWanted)
+      } else await answerRegistry(client, route, onBodyWanted)
     }
   }
 
@@ -107,26 +128,15 @@ export function createRegistryDoor(options: RegistryDoorOptions): RegistryDoor {
 
   const answerRegistry = async (
     client: ClientRequest,
-    port: Upstream | undefined,
+    route: RegistryRoute,
     onBodyWanted: (request: IncomingMessage) => void,
   ): Promise<void> => {
     const { request: raw, record } = client
-    const parsed = parseRegistryPath(raw.url ?? '')
+    const { parsed, chosen } = route
     const { target } = parsed
-    record.route = target.kind
-    if ('digest' in target) record.digest = target.digest
-    if ('tag' in target) record.tag = target.tag
-    checkMethod(record.method, target)
-    const header = headerOf(raw, 'x-dragonfly-registry')
-    const chosen = chooseUpstream({ name: target.name, query: parsed.query, header, port }, upstreams)
     const { upstream, repository, form } = chosen
     record.upstream = upstream.name
     record.repository = repository
-    if (target.kind === 'root' || target.kind === 'catalog') {
-      if (repository !== undefined) throw new RouteUnknownError(raw.url ?? '')
-    } else if (repository === undefined) {
-      throw new NameInvalidError(target.name)
-    }
     refuseLoop(raw, upstream.name)
     const caller: Caller = {
       upstream,
@@ -134,7 +144,8 @@ export function createRegistryDoor(options: RegistryDoorOptions): RegistryDoor {
       authorization: headerOf(raw, 'authorization'),
       via: headerOf(raw, 'via'),
     }
-    const exchange: Exchange = { ...client, parsed, form, caller }
+    const begin: Exchange['begin'] = (status, headers) => client.begin(status, { ...API_VERSION, ...headers })
+    const exchange: Exchange = { ...client, begin, parsed, form, caller }
     const isRead = record.method === 'GET' || record.method === 'HEAD'
     if (target.kind === 'root') await root(exchange)
     else if (target.kind === 'manifest' && isRead) await readManifest(exchange, target, options)
@@ -160,6 +171,7 @@ export function createRegistryDoor(options: RegistryDoorOptions): RegistryDoor {
     const response = reply.raw.writeHead(status, {
       ...API_VERSION,
       ...headers,
+      ...(record.proxied && { [ERROR_TYPE]: errorTypeOf(error) }),
       'content-length': body.byteLength,
       ...connection,
     })
@@ -167,7 +179,7 @@ export function createRegistryDoor(options: RegistryDoorOptions): RegistryDoor {
     else response.end(body)
   }
 
-  const createApp = (port: Upstream | undefined): FastifyInstance => {
+  const createApp = (role: PortRole): FastifyInstance => {
     const unanswered = new WeakSet<IncomingMessage>()
     const handle = async (request: FastifyRequest, reply: FastifyReply): Promise<void> => {
       const record = openRecord(request.method, reply.raw, { clock, log, metrics })
@@ -179,7 +191,7 @@ export function createRegistryDoor(options: RegistryDoorOptions): RegistryDoor {
         if (unanswered.delete(raw)) reply.raw.writeContinue()
       }
       try {
-        await answer(request, reply, record, port, onBodyWanted)
+        await answer(request, reply, record, role, onBodyWanted)
       } catch (error) {
         fail(error, reply, record)
       }
@@ -215,8 +227,9 @@ export function createRegistryDoor(options: RegistryDoorOptions): RegistryDoor {
   }
 
   return {
-    listen: async ({ host, port, upstream }) => {
-      const app = createApp(upstream)
+    listen: async ({ host, port, upstream, forwards = false }) => {
+      const app = createApp({ upstream, passesOn: forwards })
+      if (forwards) proxy.attach(app.server)
       await app.listen({ host, port, listenTextResolver: () => '' })
       apps.push(app)
       return { host, port: boundPort(app.server) }
@@ -229,7 +242,7 @@ export function createRegistryDoor(options: RegistryDoorOptions): RegistryDoor {
       if (signal.aborted) cut()
       else signal.addEventListener('abort', cut, { once: true })
       try {
-        await Promise.all(apps.map(app => app.close()))
+        await Promise.all([...apps.map(app => app.close()), proxy.close(signal)])
       } finally {
         signal.removeEventListener('abort', cut)
       }

@@ -16,6 +16,8 @@ export interface RequestRecord {
   outcome: string | undefined
   /** The error behind the outcome. */
   error: unknown
+  /** It asks as clients of a forward proxy do, which want to know whose failure one is. */
+  proxied: boolean
   /** An old answer served while the upstream is down. */
   stale: boolean
   bytes: number
@@ -94,6 +96,7 @@ export function openRecord(
     range: undefined,
     outcome: undefined,
     error: undefined,
+    proxied: false,
     stale: false,
     bytes: 0,
     sources: NO_SOURCES,

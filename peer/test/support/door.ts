@@ -6,6 +6,12 @@ import { createAdmission } from '../../src/access/admission.ts'
 import { createCallerKey } from '../../src/access/caller.ts'
 import { createDoorMetrics, createRegistryDoor } from '../../src/doors/index.ts'
 import type { BlobReads, Facts, Finding } from '../../src/download/contract.ts'
+import {
+  type CertificateAuthority,
+  createForwardProxy,
+  createProxyHosts,
+  createProxyMetrics,
+} from '../../src/proxy/index.ts'
 import { createManifests, createTags, openCatalog } from '../../src/tags/index.ts'
 import { createUpstreamHealth } from '../../src/upstream-health.ts'
 import { createSites } from '../../src/urls/sites.ts'
@@ -139,6 +145,9 @@ export async function startDoor(options: {
   readonly accessTtlMs?: number
   readonly loopMarker?: string
   readonly idleTimeoutMs?: number
+  readonly tunnelHosts?: readonly string[]
+  readonly interceptHosts?: readonly string[]
+  readonly authority?: CertificateAuthority
 }) {
   const clock = systemClock
   const lines: LogLine[] = []
@@ -200,8 +209,23 @@ export async function startDoor(options: {
     log,
   })
   const urls = createUrls({ sites, facts, clock, ignoredQuery: [], accessTtlMs })
+  const hosts = createProxyHosts({
+    upstreams,
+    addresses: options.upstreams.map(({ name, url }) => ({ name, url: new URL(url), ca: undefined })),
+    tunnelHosts: (options.tunnelHosts ?? []).map(host => new URL(host)),
+    interceptHosts: options.interceptHosts ?? [],
+    loopMarker,
+  })
+  const proxy = createForwardProxy({
+    hosts,
+    authority: options.authority,
+    clock,
+    log,
+    metrics: createProxyMetrics(metrics),
+  })
   const door = createRegistryDoor({
     upstreams,
+    proxy,
     admission: createAdmission({ clock, ttlMs: 60_000 }),
     reads,
     access,
@@ -218,9 +242,12 @@ export async function startDoor(options: {
     ...(options.idleTimeoutMs !== undefined && { idleTimeoutMs: options.idleTimeoutMs }),
   })
   const address = await door.listen({ host: '127.0.0.1', port: 0 })
+  const forward = await door.listen({ host: '127.0.0.1', port: 0, forwards: true })
   return {
     url: `http://127.0.0.1:${address.port}`,
     port: address.port,
+    /** The port that is a forward proxy too. */
+    proxyPort: forward.port,
     door,
     reads,
     catalog,
@@ -242,6 +269,7 @@ export async function startDoor(options: {
       await catalog.close()
       await urls.close()
       for (const origin of origins) await origin.close()
+      await hosts.close()
     },
   }
 }

@@ -1,5 +1,6 @@
 import { open } from 'node:fs/promises'
 import http, { type IncomingMessage } from 'node:http'
+import { isIP } from 'node:net'
 import { join } from 'node:path'
 import { connect as connectTls, type TLSSocket } from 'node:tls'
 
@@ -169,7 +170,7 @@ export function openNydusd(backend: Backend, generation: Generation): Nydusd {
         }
         const secure = connectTls({
           socket,
-          servername: target.hostname,
+          ...(isIP(target.hostname) === 0 ? { servername: target.hostname } : { host: target.hostname }),
           ALPNProtocols: ['http/1.1'],
           ...(ca !== undefined && { ca }),
         })
@@ -187,12 +188,11 @@ export function openNydusd(backend: Backend, generation: Generation): Nydusd {
       return send({ method, host: via.hostname, port: via.port, path: url.href, headers }, call.body)
     }
     const socket = await tunnel(via, url, block.ca)
+    const inside = new http.Agent()
+    inside.createConnection = () => socket
     try {
       const path = url.pathname + url.search
-      return await send(
-        { method: call.method, path, headers, agent: false, createConnection: () => socket },
-        call.body,
-      )
+      return await send({ method: call.method, path, headers, agent: inside }, call.body)
     } finally {
       socket.destroy()
     }

@@ -76,6 +76,10 @@ function peerText({
   table.push(
     ['id', peerId === '' ? 'none (it works alone)' : peerId],
     ['door', `http://${addresses.door.host}:${addresses.door.port}`],
+    [
+      'forward proxy',
+      addresses.proxy === undefined ? 'none' : `http://${addresses.proxy.host}:${addresses.proxy.port}`,
+    ],
     ['scheduler', scheduler],
     [
       'store',

@@ -52,6 +52,7 @@ export async function peerConfig(resolved: Resolved, env: Environment = process.
       port: settings['door.port'],
       upstreamPorts: settings['door.upstreams'],
     },
+    proxy: proxyConfig(resolved),
     admin: { host: settings['admin.host'], port: settings['admin.port'] },
     upstreams: read.flatMap(outcome => (outcome.status === 'fulfilled' ? [outcome.value] : [])),
     defaultUpstream: defaultUpstream(resolved, merged),
@@ -92,6 +93,24 @@ export async function peerConfig(resolved: Resolved, env: Environment = process.
   }
 }
 
+/** The file with the authority of the forward proxy. */
+export function authorityFile({ settings }: Resolved): string {
+  return join(settings['data-dir'], 'proxy-ca.pem')
+}
+
+function proxyConfig(resolved: Resolved): PeerConfig['proxy'] {
+  const { settings } = resolved
+  const port = settings['proxy.port']
+  if (port === undefined) return undefined
+  return {
+    host: settings['proxy.host'],
+    port,
+    tunnelHosts: settings['proxy.tunnel-hosts'],
+    interceptHosts: settings['proxy.intercept-hosts'],
+    authorityFile: authorityFile(resolved),
+  }
+}
+
 /** The configured default, else docker.io where it is allowed, else the only upstream there is. */
 function defaultUpstream({ settings }: Resolved, merged: readonly UpstreamSetting[]): string | undefined {
   const given = settings['default-upstream']
@@ -124,6 +143,16 @@ function* conflicts({ settings, sources }: Resolved, merged: readonly UpstreamSe
   for (const { upstream } of settings['door.upstreams']) {
     if (!names.includes(upstream)) {
       yield `${named('door.upstreams')}: ${upstream} is not one of the upstreams: ${listed}`
+    }
+  }
+  if (settings['proxy.port'] === undefined) {
+    for (const key of ['proxy.tunnel-hosts', 'proxy.intercept-hosts'] as const) {
+      if (settings[key].length > 0) yield `${named(key)} means nothing without proxy.port`
+    }
+  }
+  for (const host of settings['proxy.intercept-hosts']) {
+    if (!owners.has(host)) {
+      yield `${named('proxy.intercept-hosts')}: ${host} is not a name or a host of one of the upstreams: ${listed}`
     }
   }
   if (settings['store.low-watermark'] >= settings['store.high-watermark']) {

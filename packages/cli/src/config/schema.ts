@@ -18,6 +18,7 @@ import {
   schedulerAddress,
   sizeOrFraction,
   toggle,
+  tunnelHost,
   upstreamName,
   upstreamPort,
   urlPattern,
@@ -96,6 +97,7 @@ const SIGNING_PARAMETERS = [
 
 const general = { group: 'General', programs: BOTH }
 const door = { group: 'Registry door and admin', programs: PEER }
+const proxy = { group: 'Forward proxy', programs: PEER }
 const upstreams = { group: 'Upstreams', programs: PEER }
 const swarm = { group: 'Swarm', programs: PEER }
 const store = { group: 'Store', programs: PEER }
@@ -146,6 +148,29 @@ export const OPTIONS = {
   'admin.port': option(port, 5002, {
     description: 'Port of the peer’s /healthz, /readyz and /metrics.',
     ...door,
+  }),
+
+  'proxy.host': option(host, LOOPBACK, {
+    description:
+      'Address that the forward proxy listens on. Whoever reaches it can reach the hosts that it allows.',
+    ...proxy,
+  }),
+  'proxy.port': optional(port, {
+    description:
+      'Port of the forward proxy, for clients such as nydusd that take a proxy. Without it there is none.',
+    ...proxy,
+  }),
+  'proxy.tunnel-hosts': option(list(tunnelHost), [], {
+    description:
+      'A host that clients may reach through the forward proxy besides the upstreams, such as a token service. A name never leads to this machine or to a link-local address.',
+    flag: '--proxy-tunnel-host',
+    ...proxy,
+  }),
+  'proxy.intercept-hosts': option(list(upstreamName), [], {
+    description:
+      'A name or host of an upstream whose TLS ends at the forward proxy, so that https requests for it are served by the swarm. Its clients have to trust the authority that `darter ca` prints.',
+    flag: '--proxy-intercept-host',
+    ...proxy,
   }),
 
   upstreams: option(list(upstream), [], {

@@ -1,6 +1,8 @@
+import { isIP } from 'node:net'
 import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { formatUrlPattern, parseUrlPattern, URL_PATTERN_FORM } from '@darter/oci'
+import { isNameable } from '@darter/origin'
 import {
   BYTES_FORM,
   DURATION_FORM,
@@ -253,6 +255,21 @@ export const queryParameter = matching(
   'the name of a query parameter, such as X-Amz-*',
   'NAME',
 )
+
+/** A host that the forward proxy may lead to, as an origin: `auth.docker.io`, `10.0.0.5:8443`, `http://10.0.0.5:8080`. */
+export const tunnelHost = textType({
+  allowed:
+    'HOST or HOST:PORT (443 where none is given), or http://HOST[:PORT], with no path; no link-local address',
+  placeholder: 'HOST',
+  read: text => {
+    const url = new URL(text.includes('://') ? text : `https://${text}`)
+    const bare = url.pathname === '/' && url.search === '' && url.hash === '' && url.username === ''
+    const host = url.hostname.replace(/^\[|\]$/g, '')
+    const allowed = isIP(host) === 0 || isNameable(host)
+    return bare && allowed && /^https?:$/.test(url.protocol) ? url.origin : undefined
+  },
+  show: origin => origin.replace('https://', ''),
+})
 
 const MAX_LIST = 256
 

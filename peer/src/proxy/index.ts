@@ -1,0 +1,5 @@
+export * from './address.ts'
+export * from './authority.ts'
+export * from './forward-proxy.ts'
+export * from './hosts.ts'
+export * from './metrics.ts'

@@ -71,8 +71,9 @@ function createProgram(exit: (code: number) => void): Command {
     description: string,
     keys: readonly OptionKey[],
     load: () => Promise<Run<O>>,
+    parent = program,
   ) => {
-    const command = program.command(name).description(description).allowExcessArguments(false)
+    const command = parent.command(name).description(description).allowExcessArguments(false)
     command.option('--config <FILE>', 'YAML file with options (env: DARTER_CONFIG).')
     const given = addOptionFlags(command, keys)
     command.action(async () => {
@@ -142,6 +143,35 @@ function createProgram(exit: (code: number) => void): Command {
       new Map(),
     )
     .option('-q, --quiet', 'Say nothing but errors.', false)
+  add<{ dir: string; quiet: boolean }>(
+    'export',
+    'Put the blobs of an image into a directory, each under its bare sha256, through the peer that runs on this machine.',
+    ['door.host', 'door.port'],
+    async () => {
+      const { runExport } = await import('./commands/export.ts')
+      return async (resolved, { dir, quiet }, [image = '']) =>
+        await runExport(resolved, { image, dir, quiet })
+    },
+  )
+    .argument('<IMAGE>', '[UPSTREAM/]REPOSITORY[:TAG|@DIGEST] of an image or of one blob.')
+    .requiredOption('--dir <DIR>', 'The directory; made when it is missing.')
+    .option('-q, --quiet', 'Say nothing but errors.', false)
+  const nydus = program
+    .command('nydus')
+    .description('What nydusd needs besides a registry.')
+    .helpCommand(false)
+  add<{ dir: string }>(
+    'socket',
+    'Open a socket for each blob of images, for http-proxy backends, and serve them from the peer until a signal.',
+    ['door.host', 'door.port'],
+    async () => {
+      const { runNydusSocket } = await import('./commands/nydus-socket.ts')
+      return async (resolved, { dir }, images) => await runNydusSocket(resolved, { images, dir })
+    },
+    nydus,
+  )
+    .argument('<IMAGES...>', '[UPSTREAM/]REPOSITORY[:TAG|@DIGEST] of images or blobs.')
+    .requiredOption('--dir <DIR>', 'Where the sockets go; made when it is missing.')
   add(
     'status',
     'Show what the peer and the scheduler on this machine are doing.',

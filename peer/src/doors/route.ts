@@ -55,7 +55,7 @@ export function routeOf(
     return parsed
   }
   if (proxied === undefined) {
-    const url = request.url ?? ''
+    const url = registryFormOf(request.url ?? '')
     const parsed = parse(url)
     const hints = {
       name: parsed.target.name,
@@ -79,6 +79,17 @@ export function routeOf(
     if (host.forwarder === undefined) throw new HostNotAllowedError(authorityText(authority))
     return { kind: 'host', forwarder: host.forwarder, target }
   }
+}
+
+const BARE_BLOB = /^\/blobs\/([^?]+)\/([0-9a-f]{64})(\?.*)?$/
+
+/**
+ * `/blobs/[<upstream>/]<repository>/<64 hex digits>`, as nydusd's `http-proxy` backend asks, in the form of a registry; any other
+ * target as it is.
+ */
+function registryFormOf(url: string): string {
+  const [, name, hex, query = ''] = BARE_BLOB.exec(url) ?? []
+  return name === undefined || hex === undefined ? url : `/v2/${name}/blobs/sha256:${hex}${query}`
 }
 
 function checked(route: RegistryRoute, url: string): RegistryRoute {

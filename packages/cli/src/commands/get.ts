@@ -5,12 +5,11 @@ import type { Digest } from '@darter/oci'
 import { approximateBytes } from '@darter/runtime'
 import { authority } from '../banner.ts'
 import type { Resolved } from '../config/resolve.ts'
-import { GetDigestError, GetTargetError } from '../get/errors.ts'
+import { GetTargetError } from '../get/errors.ts'
 import { type Fetched, fetchInto, type Sink } from '../get/fetch.ts'
-import { lockFile } from '../get/file-lock.ts'
-import { openPart } from '../get/part-file.ts'
 import { createBar, NO_PROGRESS } from '../get/progress.ts'
 import { createSource } from '../get/source.ts'
+import { toFile } from '../get/to-file.ts'
 
 /** The command's own arguments. */
 export interface GetOptions {
@@ -32,7 +31,7 @@ export async function runGet({ settings }: Resolved, options: GetOptions): Promi
   const stopping = new AbortController()
   const stop = () => stopping.abort(new GetTargetError('interrupted'))
   process.once('SIGINT', stop).once('SIGTERM', stop)
-  const source = createSource({ peer, url: url.href, wanted, headers })
+  const source = createSource({ peer, path: `/url/${encodeURIComponent(url.href)}`, wanted, headers })
   const target = options.output === '-' ? undefined : await targetOf(options.output, url)
   const name = target === undefined ? basename(url.pathname) : basename(target)
   const progress = process.stderr.isTTY && !quiet ? createBar(name, process.stderr) : NO_PROGRESS
@@ -52,25 +51,6 @@ export async function runGet({ settings }: Resolved, options: GetOptions): Promi
   } finally {
     process.off('SIGINT', stop).off('SIGTERM', stop)
     await source.close()
-  }
-}
-
-async function toFile(file: string, fetch: (sink: Sink) => Promise<Fetched>): Promise<Fetched> {
-  const unlock = await lockFile(file)
-  try {
-    const part = await openPart(file)
-    try {
-      const fetched = await fetch(part)
-      await part.finish(fetched.size)
-      return fetched
-    } catch (error) {
-      if (error instanceof GetDigestError) await part.discard()
-      throw error
-    } finally {
-      await part.close()
-    }
-  } finally {
-    unlock()
   }
 }
 

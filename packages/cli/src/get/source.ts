@@ -24,7 +24,7 @@ export interface Opened {
   shares(): Promise<Shares | undefined>
 }
 
-/** One URL, as the peer of this machine gives it. */
+/** One piece of content, as the peer of this machine gives it. */
 export interface Source {
   /**
    * Asks for everything from byte `from` on, if the content still is what `validator` says; else, and for 0, for the whole.
@@ -41,15 +41,18 @@ const SHARES_MS = 2000
 const MAX_MESSAGE = 512
 const BUSY: ReadonlySet<number> = new Set([429, 503, 504])
 
-/** @param options.peer - `http://host:port` of the peer's door. */
+/**
+ * @param options.peer - `http://host:port` of the peer's door.
+ * @param options.path - the content's path there, percent-encoded.
+ */
 export function createSource(options: {
   readonly peer: string
-  readonly url: string
+  readonly path: string
   readonly wanted: Digest | undefined
   /** Names in lower case. */
   readonly headers: ReadonlyMap<string, string>
 }): Source {
-  const { peer, url, wanted, headers } = options
+  const { peer, path, wanted, headers } = options
   const agent = new Agent({ headersTimeout: PATIENCE_MS, bodyTimeout: PATIENCE_MS })
   const fixed: Record<string, string> = {
     ...Object.fromEntries(headers),
@@ -76,7 +79,7 @@ export function createSource(options: {
       const isPart = from > 0 && validator !== undefined
       let answer: Dispatcher.ResponseData
       try {
-        answer = await request(`${peer}/url/${encodeURIComponent(url)}`, {
+        answer = await request(`${peer}${path}`, {
           dispatcher: agent,
           headers: {
             ...fixed,
@@ -124,8 +127,12 @@ export function createSource(options: {
   }
 }
 
-/** What a refusal says, in one line. */
-async function refusal({ statusCode, body, headers }: Dispatcher.ResponseData): Promise<GetRefusedError> {
+/** What a refusal of the peer says, in one line. */
+export async function refusal({
+  statusCode,
+  body,
+  headers,
+}: Dispatcher.ResponseData): Promise<GetRefusedError> {
   const text = await body.text().catch(() => '')
   const message = messageOf(text) ?? `the origin answered with status ${statusCode}`
   const advice = headers['www-authenticate'] === undefined ? '' : ' (it wants credentials: --header)'

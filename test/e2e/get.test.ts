@@ -5,7 +5,7 @@ import { once } from 'node:events'
 import { existsSync, readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { before, describe, test } from 'node:test'
-import { requirePrograms, run, until, useLab } from '@darter/testing'
+import { ownEnvironment, requirePrograms, run, until, useLab } from '@darter/testing'
 import { MAIN, type Peer, startPeer, startScheduler } from '../harness/darter.ts'
 import { noise } from '../harness/images.ts'
 import { type Meter, startMeter } from '../harness/meter.ts'
@@ -70,7 +70,10 @@ describe('darter get', needed, () => {
   /** Starts a transfer at 4 MiB/s and kills it when some of the file is there. */
   const killMidway = async (url: string, target: string, more: readonly string[] = []) => {
     meter.setRate(4 * MIB)
-    const child = spawn(process.execPath, argsOf(0, [url, '-o', target, ...more]), { stdio: 'ignore' })
+    const child = spawn(process.execPath, argsOf(0, [url, '-o', target, ...more]), {
+      stdio: 'ignore',
+      env: ownEnvironment(),
+    })
     const part = `${target}.part`
     await until('some of the file', () => existsSync(part) && statSync(part).size > 3 * MIB)
     child.kill('SIGKILL')
@@ -149,7 +152,10 @@ describe('darter get', needed, () => {
     const { bytes, url } = put('locked.bin', 'locked', 16 * MIB)
     const target = join(lab.makeDir('locked'), 'file')
     meter.setRate(4 * MIB)
-    const first = spawn(process.execPath, argsOf(0, [url, '-o', target, '--quiet']), { stdio: 'ignore' })
+    const first = spawn(process.execPath, argsOf(0, [url, '-o', target, '--quiet']), {
+      stdio: 'ignore',
+      env: ownEnvironment(),
+    })
     const ended = once(first, 'close')
     await until(
       'some of the file',

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, afterEach } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
+import { ownEnvironment } from './run.ts'
 import { until } from './until.ts'
 
 /** What one test file (or one `describe`) started and made; all of it goes when the file ends. */
@@ -55,11 +56,6 @@ const living = new Set<number>()
 process.once('exit', () => {
   for (const pid of living) process.kill(pid, 'SIGKILL')
 })
-
-/** The environment without Darter's own variables: what a program does is decided by its test alone. */
-function ownEnvironment(): NodeJS.ProcessEnv {
-  return Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('DARTER_')))
-}
 
 function tail(text: string, lines: number): string {
   const last = text.trimEnd().split('\n').slice(-lines)

@@ -7,6 +7,11 @@ export interface Finished {
   readonly stderr: string
 }
 
+/** The environment without Darter's own variables: what a program does is decided by its test alone. */
+export function ownEnvironment(): NodeJS.ProcessEnv {
+  return Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('DARTER_')))
+}
+
 export interface RunOptions {
   readonly env?: Readonly<Record<string, string>>
   /** Exit codes that are fine; default [0]. `any` for all. */
@@ -23,7 +28,7 @@ export function run(command: string, args: readonly string[], options: RunOption
   return new Promise((resolve, reject) => {
     const child = spawn(command, args, {
       stdio: ['ignore', 'pipe', 'pipe'],
-      env: { ...process.env, PATH: `${process.env['PATH']}:/usr/sbin:/sbin`, ...options.env },
+      env: { ...ownEnvironment(), PATH: `${process.env['PATH']}:/usr/sbin:/sbin`, ...options.env },
       timeout: options.timeoutMs ?? 120_000,
       killSignal: 'SIGKILL',
     })

@@ -224,15 +224,15 @@ describe('a peer among its neighbours', () => {
       await t.test(bytesCome ? 'bytes come' : 'none come', async () => {
         const store = createMemoryStore({ quotaBytes: 1e9, clock: systemClock })
         const { exchange, say, connect } = scriptedExchange()
-        // A hundred times as fast: a chunk takes 100 s.
-        const clock = { now: () => systemClock.now() * 100, wall: systemClock.wall }
+        // Forty times as fast: a chunk takes 100 s.
+        const clock = { now: () => systemClock.now() * 40, wall: systemClock.wall }
         const reads = readsOver(store, exchange, clock)
         await reads.start()
         let receivedBytes = 0
         const arriving = setInterval(() => {
           if (bytesCome) receivedBytes++
         }, 20)
-        const scripted = scriptedLink(chunk => delay(1000, chunkOf(chunk)))
+        const scripted = scriptedLink(chunk => delay(2500, chunkOf(chunk)))
         const link: typeof scripted = Object.defineProperty(scripted, 'receivedBytes', {
           get: () => receivedBytes,
         })

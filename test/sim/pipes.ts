@@ -72,6 +72,49 @@ export class FairPipe {
   }
 }
 
+/** A link that sends chunks whole, one after another, in the order in which they were asked for. */
+export class FifoPipe {
+  readonly #events: EventQueue
+  /** How long one chunk takes, ms. */
+  readonly chunkMs: number
+  readonly #queue: Flow[] = []
+  #busy = false
+
+  constructor(events: EventQueue, chunkMs: number) {
+    this.#events = events
+    this.chunkMs = chunkMs
+  }
+
+  /** How many chunks are in it. */
+  get size(): number {
+    return this.#queue.length
+  }
+
+  start(done: () => void): Flow {
+    const flow: Flow = { done, finish: 0 }
+    this.#queue.push(flow)
+    this.#next()
+    return flow
+  }
+
+  /** Takes a chunk out before it is through; the one that is being sent goes to its end for nobody. */
+  stop(flow: Flow): void {
+    const index = this.#queue.indexOf(flow)
+    if (index > 0) this.#queue.splice(index, 1)
+    else if (index === 0) this.#queue[0] = { done: () => {}, finish: 0 }
+  }
+
+  #next(): void {
+    if (this.#busy || this.#queue.length === 0) return
+    this.#busy = true
+    this.#events.after(this.chunkMs, () => {
+      this.#busy = false
+      this.#queue.shift()?.done()
+      this.#next()
+    })
+  }
+}
+
 /**
  * A link that takes chunks whole, one after another, with a queue before it. Bytes that come while it is idle pass at once:
  * a chunk that took as long before as it takes here is not delayed.

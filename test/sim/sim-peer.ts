@@ -153,6 +153,7 @@ export class SimPeer {
     const held = Bitfield.fromBytes(this.held.length, this.held.toBytes())
     this.#world.message(() => {
       if (to.gone || !to.links.has(this.id)) return
+      to.plan.roundTripTook(2 * this.#world.latencyMs)
       to.plan.neighbourUp(BLOB, this.id, held, to.#now)
       if (!to.over) {
         to.session.neighbourUp(this.id, to.zone !== this.zone)
@@ -260,8 +261,10 @@ export class SimPeer {
     const target = this.links.get(to)
     const flow = this.uplink.start(() => this.#sent(to, chunk, true))
     this.#sending.set(`${to} ${chunk}`, flow)
-    if (target !== undefined)
-      target.expectWhole(chunk, this.#world.latencyMs + this.#world.chunkMs * this.uplink.size)
+    if (target === undefined) return
+    const { events, latencyMs, chunkMs } = this.#world
+    events.after(latencyMs, () => target.session.chunkBegan(this.id, chunk))
+    target.expectWhole(chunk, latencyMs + chunkMs * this.uplink.size)
   }
 
   #sent(to: string, chunk: number, whole: boolean): void {
@@ -283,12 +286,12 @@ export class SimPeer {
   expectWhole(chunk: number, inMs: number): void {
     const { events, chunkMs } = this.#world
     const piece = chunkMs / PIECES
-    const lead = Math.min(PIECES - 1, Math.floor(this.plan.leadMs / piece)) * piece
+    const lead = Math.min(PIECES - 1, Math.round(this.plan.leadMs / piece)) * piece
     if (lead === 0) return
     const whole = Math.max(events.now + inMs, this.downlink.freeAt + chunkMs)
     events.after(whole - lead - events.now, () => {
       if (this.gone || this.held.has(chunk)) return
-      this.plan.chunkComing(BLOB, chunk, lead, this.#now)
+      this.plan.chunkComing(BLOB, chunk, Math.min(lead, this.plan.leadMs), this.#now)
       this.#serve()
     })
   }

@@ -8,7 +8,7 @@ import {
   type SwarmEffect,
 } from '@darter/swarm'
 import { createEventQueue, type EventQueue } from './event-queue.ts'
-import { FairPipe, type Flow, SerialPipe } from './pipes.ts'
+import { FairPipe, FifoPipe, type Flow, SerialPipe } from './pipes.ts'
 import { BLOB_MS, BORDER_RATE, boundMs, type Outcome, type Scenario } from './scenario.ts'
 import { type OutsideEffect, SimPeer, type World } from './sim-peer.ts'
 
@@ -56,7 +56,7 @@ class Simulation {
   readonly #swarm: BlobSwarm
   readonly #peers: SimPeer[]
   readonly #byId: Map<string, SimPeer>
-  readonly #origin: FairPipe
+  readonly #origin: FifoPipe
   readonly #borders = new Map<string, SerialPipe>()
   readonly #right: readonly Uint8Array[]
   readonly #reads = new Map<SimPeer, Map<number, OriginRead>>()
@@ -83,7 +83,7 @@ class Simulation {
     const shape = { ...DEFAULT_SWARM_SHAPE, degree: scenario.degree ?? DEFAULT_SWARM_SHAPE.degree }
     this.#swarm = new BlobSwarm(this.#layout, this.#random, shape)
     const chunkMs = BLOB_MS / chunks
-    this.#origin = new FairPipe(this.#events, chunkMs / scenario.originRate)
+    this.#origin = new FifoPipe(this.#events, chunkMs / scenario.originRate)
     this.#right = Array.from({ length: chunks }, (_, chunk) => hashOf(`chunk ${chunk}`))
     this.#progress = new Uint32Array(chunks + 1)
     this.#open = peers

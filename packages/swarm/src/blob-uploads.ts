@@ -30,8 +30,11 @@ export class BlobUploads {
   readonly #offered: Bitfield
   readonly #held: Bitfield
   readonly #needs = new Map<string, Need>()
-  /** How many neighbours cover each chunk, or were just offered it. */
-  readonly #copies: Uint16Array
+  /**
+   * How many neighbours cover each chunk; what was given from here counts twice, since whoever got it gives it to others whom
+   * nobody here knows.
+   */
+  readonly #copies: Uint32Array
   /** When each chunk was first heard of, as a serial number; 0: never. */
   readonly #heard: Uint32Array
   #serial = 0
@@ -49,7 +52,7 @@ export class BlobUploads {
     this.blob = blob
     this.#offered = new Bitfield(held.length)
     this.#held = new Bitfield(held.length)
-    this.#copies = new Uint16Array(held.length)
+    this.#copies = new Uint32Array(held.length)
     this.#heard = new Uint32Array(held.length)
     this.#receiver = options.receiver
     this.#onNeed = options.onNeed
@@ -180,12 +183,12 @@ export class BlobUploads {
     if (chunk >= 0) this.#copies[chunk]!++
   }
 
-  /** Notes that a neighbour answered its oldest slot; returns when it was given, ms. */
-  answered(need: Need): number | undefined {
+  /** Notes that a neighbour answered its oldest slot, with a request or (`used` is false) not; returns when it was given, ms. */
+  answered(need: Need, used: boolean): number | undefined {
     const slot = need.open.shift()
     if (slot === undefined) return undefined
     need.receiver.slots--
-    if (slot.chunk >= 0) this.#copies[slot.chunk]!--
+    if (!used && slot.chunk >= 0) this.#copies[slot.chunk]!--
     return slot.at
   }
 

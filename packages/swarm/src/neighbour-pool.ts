@@ -129,11 +129,17 @@ export class NeighbourPool {
     if (neighbour === undefined) return
     this.#full = this.#inFlightBytes >= this.#context.limits.maxInFlightBytes
     const mayAsk = !this.#full && !neighbour.distrusted && neighbour.restUntil <= now
-    const chunk = mayAsk ? this.#pick(neighbour, suggestion) : undefined
+    const chunk = mayAsk ? (this.#pick(neighbour, suggestion) ?? this.#steal(neighbour, now)) : undefined
     neighbour.idleSince = undefined
     neighbour.passed = chunk === undefined
     if (chunk === undefined) this.#context.emit({ type: 'pass', neighbour: id })
     else this.#request(neighbour, chunk, now)
+  }
+
+  /** The first bytes of a requested chunk came. */
+  began(id: string, chunk: number): void {
+    const neighbour = this.#neighbours.get(id)
+    if (neighbour?.inFlight.has(chunk) === true) neighbour.arriving.add(chunk)
   }
 
   /** Asks, without waiting for a slot, for what a reader of a range waits for. */
@@ -199,6 +205,7 @@ export class NeighbourPool {
   failed(id: string, chunk: number, reason: 'missing' | 'busy' | 'failed', now: number): void {
     const neighbour = this.#neighbours.get(id)
     if (neighbour === undefined || !neighbour.inFlight.delete(chunk)) return
+    neighbour.arriving.delete(chunk)
     this.#ended(chunk)
     neighbour.failures++
     if (reason === 'missing') this.lost(id, chunk)
@@ -233,6 +240,7 @@ export class NeighbourPool {
     if (this.#context.pending.isFree(chunk)) return
     for (const neighbour of this.#neighbours.values()) {
       if (!neighbour.inFlight.delete(chunk)) continue
+      neighbour.arriving.delete(chunk)
       this.#ended(chunk)
       this.#context.emit({ type: 'cancel', neighbour: neighbour.id, chunk })
     }
@@ -242,16 +250,61 @@ export class NeighbourPool {
     for (const neighbour of this.#neighbours.values()) this.#cancelAll(neighbour)
   }
 
-  /** Asks a second neighbour for chunks that are much later than their neighbour's usual time explains. */
+  /**
+   * Asks a second neighbour for chunks that are much later than their neighbour's usual time explains. At the end, when all that
+   * is missing has been asked for, those that wait for their turn longer than usual are taken to a neighbour that has time.
+   */
   hedge(now: number): void {
-    const { pending } = this.#context
+    const { pending, layout, held } = this.#context
+    let inFlight = 0
+    for (const { inFlight: chunks } of this.#neighbours.values()) inFlight += chunks.size
+    const atTheEnd = inFlight >= layout.count - held.count
     for (const slow of this.#neighbours.values()) {
       for (const [chunk, since] of slow.inFlight) {
-        if (pending.isShared(chunk) || !this.#isLate(slow, now - since)) continue
+        if (pending.isShared(chunk)) continue
+        const moves = atTheEnd && this.#isWaiting(slow, chunk, now - since)
+        if (!moves && !this.#isLate(slow, now - since)) continue
         const other = this.#idlest(chunk, slow, now)
-        if (other !== undefined) this.#request(other, chunk, now)
+        if (other === undefined) continue
+        if (moves) this.#takeBack(slow, chunk)
+        this.#request(other, chunk, now)
       }
     }
+  }
+
+  /**
+   * With nothing new to ask of a neighbour that has time: a chunk that another one was asked for, that has not begun to come
+   * though it usually would have come by now. It is taken back from there.
+   */
+  #steal(neighbour: Neighbour, now: number): number | undefined {
+    let victim: Neighbour | undefined
+    let chunk = -1
+    let oldest = now
+    for (const other of this.#neighbours.values()) {
+      if (other === neighbour) continue
+      for (const [candidate, since] of other.inFlight) {
+        if (since >= oldest || !this.#isWaiting(other, candidate, now - since)) continue
+        if (!neighbour.held.has(candidate) || this.#context.disputed.has(candidate)) continue
+        victim = other
+        chunk = candidate
+        oldest = since
+      }
+    }
+    if (victim === undefined) return undefined
+    this.#takeBack(victim, chunk)
+    return chunk
+  }
+
+  /** Nothing of a chunk has come though it usually would be here. */
+  #isWaiting(neighbour: Neighbour, chunk: number, ageMs: number): boolean {
+    const usual = neighbour.responseMs ?? this.#context.limits.hedgeAfterMs
+    return ageMs >= usual && !neighbour.arriving.has(chunk)
+  }
+
+  #takeBack(neighbour: Neighbour, chunk: number): void {
+    neighbour.inFlight.delete(chunk)
+    this.#ended(chunk)
+    this.#context.emit({ type: 'cancel', neighbour: neighbour.id, chunk })
   }
 
   #isLate(neighbour: Neighbour, ageMs: number): boolean {
@@ -306,6 +359,7 @@ export class NeighbourPool {
   #cancelAll(neighbour: Neighbour): void {
     const chunks = [...neighbour.inFlight.keys()]
     neighbour.inFlight.clear()
+    neighbour.arriving.clear()
     for (const chunk of chunks) {
       this.#ended(chunk)
       this.#context.emit({ type: 'cancel', neighbour: neighbour.id, chunk })

@@ -11,6 +11,8 @@ export class Neighbour {
   readonly held: Bitfield
   /** Chunks requested from it and when, ms. */
   readonly inFlight = new Map<number, number>()
+  /** Of these, those that have begun to come. */
+  readonly arriving = new Set<number>()
   /** Nothing is requested from it before this time, ms. */
   restUntil = 0
   /** It sent bytes that did not match: it is not asked again for this blob. */
@@ -38,6 +40,7 @@ export class Neighbour {
   arrived(chunk: number, now: number): void {
     const took = Math.max(1, now - (this.inFlight.get(chunk) ?? now))
     this.inFlight.delete(chunk)
+    this.arriving.delete(chunk)
     this.failures = 0
     this.#responseMs =
       this.#responseMs === 0 ? took : this.#responseMs + RESPONSE_WEIGHT * (took - this.#responseMs)

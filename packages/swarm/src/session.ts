@@ -186,6 +186,11 @@ export class DownloadSession {
     else this.#effects.push({ type: 'pass', neighbour: id })
   }
 
+  /** The first bytes of a chunk came that a neighbour was asked for. */
+  chunkBegan(id: string, chunk: number): void {
+    this.#pool.began(id, chunk)
+  }
+
   /** A neighbour said that it holds a chunk with this sha256. Call {@link neighboursChanged} after a batch. */
   neighbourHas(id: string, chunk: number, hash: Uint8Array): void {
     this.#pool.has(id, chunk, hash)
@@ -196,7 +201,7 @@ export class DownloadSession {
   }
 
   neighboursChanged(now: number): void {
-    this.#pump(now)
+    if (this.#readers.anyStrict || this.#disputed.size > 0) this.#pump(now)
   }
 
   /**

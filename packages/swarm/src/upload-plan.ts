@@ -107,6 +107,12 @@ export class UploadPlan {
     for (const need of [...uploads.needs()]) this.#left(uploads, need.receiver.id)
   }
 
+  /** How long a neighbour took to answer something, ms. Slots tell it too, but the first chunk comes before the first slot. */
+  roundTripTook(ms: number): void {
+    const known = this.#roundTripMs
+    this.#roundTripMs = known === 0 ? ms : known + ROUND_TRIP_WEIGHT * (ms - known)
+  }
+
   // ---- neighbours
 
   /** A neighbour is interested in an open blob, and holds this. */
@@ -187,8 +193,8 @@ export class UploadPlan {
     const uploads = this.#blobs.get(blob)
     const need = uploads?.need(id)
     if (uploads === undefined || need === undefined) return this.#refuse(id, blob, chunk, 'missing')
-    const givenAt = this.#slotAnswered(need)
-    if (givenAt !== undefined) this.#measure(now - givenAt)
+    const givenAt = this.#slotAnswered(need, true)
+    if (givenAt !== undefined) this.roundTripTook(now - givenAt)
     if (!uploads.isOffered(chunk)) {
       this.#refuse(id, blob, chunk, 'missing')
     } else if (this.#waitingOf(id) >= this.#limits.maxWaiting) {
@@ -213,7 +219,7 @@ export class UploadPlan {
   /** A neighbour has no use for its slot. */
   passed(blob: string, id: string, now: number): void {
     const need = this.#blobs.get(blob)?.need(id)
-    if (need === undefined || this.#slotAnswered(need) === undefined) return
+    if (need === undefined || this.#slotAnswered(need, false) === undefined) return
     need.passed = true
     this.#give(now)
   }
@@ -233,7 +239,7 @@ export class UploadPlan {
     for (const uploads of this.#blobs.values()) {
       for (const need of uploads.needs()) {
         while (need.open.length > 0 && now - need.open[0]!.at >= this.#limits.slotMs) {
-          this.#slotAnswered(need)
+          this.#slotAnswered(need, false)
           need.passed = true
         }
       }
@@ -304,19 +310,12 @@ export class UploadPlan {
     return best
   }
 
-  #slotAnswered(need: Need): number | undefined {
-    const givenAt = need.uploads.answered(need)
+  #slotAnswered(need: Need, used: boolean): number | undefined {
+    const givenAt = need.uploads.answered(need, used)
     if (givenAt === undefined) return undefined
     this.#engaged--
     if (need.lacking > need.open.length && !need.passed) this.#hungry.add(need)
     return givenAt
-  }
-
-  #measure(roundTrip: number): void {
-    this.#roundTripMs =
-      this.#roundTripMs === 0
-        ? roundTrip
-        : this.#roundTripMs + ROUND_TRIP_WEIGHT * (roundTrip - this.#roundTripMs)
   }
 
   #refuse(to: string, blob: string, chunk: number, reason: 'missing' | 'busy'): void {

@@ -30,6 +30,72 @@ describe('a download session', () => {
     assert.ok(!effects.some(({ type }) => type === 'blame'))
   })
 
+  describe('with two neighbours that hold everything', () => {
+    const layout = chunkLayout(MIN_CHUNK_BYTES * 3)
+    const hash = new Uint8Array(32).fill(7)
+    const start = () => {
+      const held = new Bitfield(layout.count)
+      const trusted = new Bitfield(layout.count)
+      const options = { layout, held, trusted, random: () => 0.5, now: 0, schedulerUp: true }
+      const session = new DownloadSession(options)
+      session.schedulerAnswered(0)
+      for (const id of ['a', 'b']) {
+        session.neighbourUp(id)
+        for (let chunk = 0; chunk < layout.count; chunk++) session.neighbourHas(id, chunk, hash)
+      }
+      session.readerAdded(1, 0, layout.count, false, 0)
+      session.takeEffects()
+      const keep = (id: string, chunk: number, now: number) => {
+        assert.equal(session.chunkFromNeighbour(id, chunk, hash, now), 'keep')
+        held.set(chunk)
+        session.chunkStored(chunk, { kind: 'neighbour', id }, now)
+      }
+      const acts = () =>
+        session
+          .takeEffects()
+          .flatMap(effect => ('chunk' in effect && 'neighbour' in effect ? [effect] : []))
+          .map(({ type, neighbour, chunk }) => `${type} ${neighbour} ${chunk}`)
+      return { session, keep, acts }
+    }
+
+    it('takes a chunk that waits too long to the one that has time for it, unless it is coming', () => {
+      for (const isComing of [false, true]) {
+        const { session, keep, acts } = start()
+        session.slotOffered('a', 0, 0)
+        keep('a', 0, 50)
+        session.slotOffered('a', 1, 60)
+        session.slotOffered('b', 2, 60)
+        assert.deepEqual(acts(), ['request a 0', 'request a 1', 'request b 2'])
+        if (isComing) session.chunkBegan('a', 1)
+        keep('b', 2, 100)
+        session.slotOffered('b', 1, 105)
+        assert.deepEqual(acts(), [], 'it is not late yet')
+        session.slotOffered('b', 1, 111)
+        assert.deepEqual(acts(), isComing ? [] : ['cancel a 1', 'request b 1'])
+      }
+    })
+
+    it('does so at the end though no slot is offered', () => {
+      const { session, keep, acts } = start()
+      session.slotOffered('a', 0, 0)
+      keep('a', 0, 50)
+      session.slotOffered('a', 1, 60)
+      session.tick(200)
+      assert.deepEqual(acts(), ['request a 0', 'request a 1'], 'something else has not been asked for')
+      session.slotOffered('b', 2, 210)
+      session.tick(300)
+      assert.deepEqual(acts(), ['request b 2', 'cancel a 1', 'request b 1'])
+    })
+
+    it('asks without a slot when somebody has something and offers nothing for long', () => {
+      const { session, acts } = start()
+      for (let now = 100; now <= 3000; now += 100) session.tick(now)
+      assert.deepEqual(acts(), [])
+      for (let now = 3100; now <= 3700; now += 100) session.tick(now)
+      assert.deepEqual(acts(), ['request a 0'])
+    })
+  })
+
   it('blames nobody and gives up nothing while its own limits hold bytes back', () => {
     const layout = chunkLayout(BLOB)
     const start = () => {

@@ -346,7 +346,7 @@ export class Download implements LinkedDownload {
       this.#linkBytes.set(link, link.receivedBytes)
       const fetched = await link.fetch(this.digest, chunk, length, {
         signal: controller.signal,
-        onProgress: this.#arrival(chunk, length),
+        onProgress: this.#arrival(neighbour, chunk, length),
       })
       neighbourhood.expectedNoMore()
       expected = false
@@ -371,12 +371,14 @@ export class Download implements LinkedDownload {
   }
 
   /** Tells, while a chunk arrives, how soon it will be whole, judged by how fast it has come so far. */
-  #arrival(chunk: number, length: number): (received: number) => void {
+  #arrival(neighbour: string, chunk: number, length: number): (received: number) => void {
     let first: { readonly at: number; readonly received: number } | undefined
     return received => {
       const now = this.#now()
-      if (first === undefined) first = { at: now, received }
-      else if (received < length) {
+      if (first === undefined) {
+        first = { at: now, received }
+        this.#session.chunkBegan(neighbour, chunk)
+      } else if (received < length) {
         const inMs = ((now - first.at) * (length - received)) / (received - first.received)
         this.#context.neighbourhood.chunkComing(this.digest, chunk, inMs)
       }

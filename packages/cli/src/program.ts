@@ -6,6 +6,8 @@ import { addOptionFlags, optionsOf } from './config/flags.ts'
 import { loadSettings } from './config/load.ts'
 import type { Resolved } from './config/resolve.ts'
 import type { OptionKey } from './config/schema.ts'
+import { parseImageReference } from './images/reference.ts'
+import { parsePlatform, type Platform } from './preheat/platform.ts'
 import { VERSION } from './version.ts'
 
 /** A command's work, given its settings and its own few flags; resolves to the exit code. */
@@ -44,6 +46,18 @@ const absoluteUrl = (text: string): URL => {
   if (/^(?:https?|s3):\/\//i.test(text) && URL.canParse(text)) return new URL(text)
   throw new InvalidArgumentError('It must be an https://, http:// or s3:// URL.')
 }
+
+/** What `read` makes of an argument; what it throws is wrong usage. */
+const argument =
+  <T>(read: (text: string) => T) =>
+  (text: string): T => {
+    try {
+      return read(text)
+    } catch (error) {
+      if (error instanceof DarterError) throw new InvalidArgumentError(`${error.message}.`)
+      throw error
+    }
+  }
 
 /** The `darter` command line. Commands load their own code when they run; `exit` receives a command's exit code. */
 function createProgram(exit: (code: number) => void): Command {
@@ -172,6 +186,28 @@ function createProgram(exit: (code: number) => void): Command {
   )
     .argument('<IMAGES...>', '[UPSTREAM/]REPOSITORY[:TAG|@DIGEST] of images or blobs.')
     .requiredOption('--dir <DIR>', 'Where the sockets go; made when it is missing.')
+  add<{ platform: Platform; quiet: boolean }>(
+    'preheat',
+    'Bring an image into the peer that runs on this machine, before anybody pulls it.',
+    ['door.host', 'door.port'],
+    async () => {
+      const { runPreheat } = await import('./commands/preheat.ts')
+      return async (resolved, { platform, quiet }, [image = '']) =>
+        await runPreheat(resolved, { image: parseImageReference(image), platform, quiet })
+    },
+  )
+    .argument(
+      '<IMAGE>',
+      "An image of the peer's upstreams, such as registry.example.com/team/app:1.2.",
+      argument(parseImageReference),
+    )
+    .option(
+      '--platform <OS/ARCH>',
+      'Which image of an index (default: linux and this machine).',
+      argument(parsePlatform),
+      { os: 'linux', architecture: process.arch === 'x64' ? 'amd64' : process.arch },
+    )
+    .option('-q, --quiet', 'Say nothing but errors.', false)
   add(
     'status',
     'Show what the peer and the scheduler on this machine are doing.',

@@ -186,14 +186,16 @@ function createProgram(exit: (code: number) => void): Command {
   )
     .argument('<IMAGES...>', '[UPSTREAM/]REPOSITORY[:TAG|@DIGEST] of images or blobs.')
     .requiredOption('--dir <DIR>', 'Where the sockets go; made when it is missing.')
-  add<{ platform: Platform; quiet: boolean }>(
+  add<{ platform: Platform; header: ReadonlyMap<string, string>; quiet: boolean }>(
     'preheat',
     'Bring an image into the peer that runs on this machine, before anybody pulls it.',
     ['door.host', 'door.port'],
     async () => {
       const { runPreheat } = await import('./commands/preheat.ts')
-      return async (resolved, { platform, quiet }, [image = '']) =>
-        await runPreheat(resolved, { image: parseImageReference(image), platform, quiet })
+      return async (resolved, { platform, header, quiet }, [image = '']) => {
+        const parsed = parseImageReference(image)
+        return await runPreheat(resolved, { image: parsed, platform, headers: header, quiet })
+      }
     },
   )
     .argument(
@@ -206,6 +208,12 @@ function createProgram(exit: (code: number) => void): Command {
       'Which image of an index (default: linux and this machine).',
       argument(parsePlatform),
       { os: 'linux', architecture: process.arch === 'x64' ? 'amd64' : process.arch },
+    )
+    .option(
+      '--header <HEADER>',
+      "A header for the registry, such as 'Authorization: Basic ...'.",
+      addHeader,
+      new Map(),
     )
     .option('-q, --quiet', 'Say nothing but errors.', false)
   add(

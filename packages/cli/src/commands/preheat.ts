@@ -11,6 +11,8 @@ import { preheat } from '../preheat/preheat.ts'
 export interface PreheatOptions {
   readonly image: ImageReference
   readonly platform: Platform
+  /** For the registry; names in lower case. */
+  readonly headers: ReadonlyMap<string, string>
   readonly quiet: boolean
 }
 
@@ -18,7 +20,7 @@ const INTERRUPTED = 130
 
 /** Brings an image into the peer of this machine before anybody pulls it. */
 export async function runPreheat({ settings }: Resolved, options: PreheatOptions): Promise<number> {
-  const { image, platform, quiet } = options
+  const { image, platform, headers, quiet } = options
   const peer = `http://${authority({ host: settings['door.host'], port: settings['door.port'] })}`
   const stopping = new AbortController()
   const stop = () => stopping.abort(new GetTargetError('interrupted'))
@@ -30,6 +32,7 @@ export async function runPreheat({ settings }: Resolved, options: PreheatOptions
       peer,
       image,
       platform,
+      headers,
       onBytes: progress.update,
       signal: stopping.signal,
     })

@@ -33,10 +33,13 @@ export async function preheat(options: {
   readonly peer: string
   readonly image: ImageReference
   readonly platform: Platform
+  /** Sent with every request; names in lower case. */
+  readonly headers: ReadonlyMap<string, string>
   readonly onBytes: (received: number, size: number) => void
   readonly signal: AbortSignal
 }): Promise<Preheated> {
   const { peer, image, platform, onBytes } = options
+  const fixed = Object.fromEntries(options.headers)
   const failed = new AbortController()
   const signal = AbortSignal.any([options.signal, failed.signal])
   const agent = new Agent({
@@ -49,7 +52,7 @@ export async function preheat(options: {
   const open = async (path: string, accept: string): Promise<Dispatcher.ResponseData> => {
     let answer: Dispatcher.ResponseData
     try {
-      answer = await request(`${base}/${path}`, { dispatcher: agent, headers: { accept }, signal })
+      answer = await request(`${base}/${path}`, { dispatcher: agent, headers: { ...fixed, accept }, signal })
     } catch (error) {
       const code = error instanceof Error && 'code' in error ? error.code : undefined
       if (code === 'ECONNREFUSED') throw new PeerNotRunningError(peer, error)

@@ -144,10 +144,9 @@ export class NeighbourPool {
 
   /** Asks, without waiting for a slot, for what a reader of a range waits for. */
   urge(now: number): void {
-    const { limits, readers } = this.#context
-    for (const position of readers.strictPositions()) {
-      const end = Math.min(this.#context.layout.count, position + limits.readerWindow)
-      for (let chunk = position; chunk < end; chunk++) {
+    const { readers } = this.#context
+    for (const { from, to } of readers.strictWindows()) {
+      for (let chunk = from; chunk < to; chunk++) {
         if (!this.offers(chunk) || !this.#isWanted(chunk)) continue
         const holder = this.#idlest(chunk, undefined, now)
         if (holder !== undefined) this.#request(holder, chunk, now)

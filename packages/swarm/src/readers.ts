@@ -68,11 +68,11 @@ export class ReaderSet {
     return [...this.#readers.values()].map(reader => this.#held.nextClear(reader.position))
   }
 
-  /** The first missing chunk before each strict reader, as far as it wants one. */
-  *strictPositions(): Generator<number> {
+  /** The window [from, to) before each strict reader, from the first chunk that it misses; never past the reader's end. */
+  *strictWindows(): Generator<{ readonly from: number; readonly to: number }> {
     for (const reader of this.#readers.values()) {
-      const next = this.#held.nextClear(reader.position)
-      if (reader.strict && next < reader.end) yield next
+      const from = this.#held.nextClear(reader.position)
+      if (reader.strict && from < reader.end) yield { from, to: Math.min(reader.end, from + this.#window) }
     }
   }
 

@@ -96,6 +96,35 @@ describe('a download session', () => {
     })
   })
 
+  it('asks without a slot for the chunks of a range and for none after it', () => {
+    const layout = chunkLayout(BLOB)
+    for (const [from, to] of [
+      [5, 6],
+      [5, 7],
+      [62, 64],
+    ] as const) {
+      const session = new DownloadSession({
+        layout,
+        held: new Bitfield(layout.count),
+        trusted: new Bitfield(layout.count),
+        random: () => 0.5,
+        now: 0,
+        schedulerUp: true,
+      })
+      session.schedulerAnswered(0)
+      for (const id of ['a', 'b', 'c']) {
+        session.neighbourUp(id)
+        for (let chunk = 0; chunk < layout.count; chunk++)
+          session.neighbourHas(id, chunk, new Uint8Array(32).fill(7))
+      }
+      session.verifiedList(Array(layout.count).fill(new Uint8Array(32).fill(7)), () => undefined)
+      session.takeEffects()
+      session.readerAdded(1, from, to, true, 0)
+      const asked = session.takeEffects().flatMap(each => (each.type === 'request' ? [each.chunk] : []))
+      assert.deepEqual(asked, to - from === 1 ? [from] : [from, from + 1])
+    }
+  })
+
   it('blames nobody and gives up nothing while its own limits hold bytes back', () => {
     const layout = chunkLayout(BLOB)
     const start = () => {

@@ -65,6 +65,8 @@ async function swarm(args: readonly string[]): Promise<void> {
       'origin-rate': { type: 'string' },
       size: { type: 'string', default: '128MiB' },
       layers: { type: 'string', default: '1' },
+      'stagger-ms': { type: 'string', default: '0' },
+      plot: { type: 'string' },
     },
   })
   const options = {
@@ -73,6 +75,8 @@ async function swarm(args: readonly string[]): Promise<void> {
     originBitsPerSecond: bitRate('origin-rate', values['origin-rate'] ?? values.rate),
     size: parseBytes(values.size),
     layers: wholeNumber('layers', values.layers, 64),
+    staggerMs: values['stagger-ms'] === '0' ? 0 : wholeNumber('stagger-ms', values['stagger-ms'], 60_000),
+    plotFile: values.plot,
   }
   if (requirePrograms(['docker-registry', 'curl', 'ip', 'tc'], { root: true }).skip !== false) {
     process.exitCode = 1

@@ -3,6 +3,8 @@ import { join } from 'node:path'
 import { type Daemon, type Lab, run } from '@darter/testing'
 import { UPSTREAM } from '../harness/mirror.ts'
 import { type Blob, makeBlob, plantBlob } from './blob.ts'
+import { linePlot } from './plot.ts'
+import type { ClientResult } from './swarm-client.ts'
 import { cpuSeconds, machine, median, MIB, progress, round } from './measure.ts'
 import { createNetwork, type Host } from './network.ts'
 
@@ -25,6 +27,25 @@ interface SwarmOptions {
   /** Of the image. */
   readonly size: number
   readonly layers: number
+  /** Between the starts of two clients, ms; 0: all start at the same moment. */
+  readonly staggerMs: number
+  /** Where each client's progress is drawn, as SVG. */
+  readonly plotFile?: string | undefined
+}
+
+/**
+ * Nobody can be done sooner, in seconds from the first start: the origin sends all of it once; the last one to start takes all
+ * of it over its own link; and the links of the origin and of those who have started send everything to everybody.
+ */
+export function boundSeconds(
+  options: Pick<SwarmOptions, 'peers' | 'bitsPerSecond' | 'originBitsPerSecond' | 'size' | 'staggerMs'>,
+): number {
+  const { peers, size } = options
+  const up = options.bitsPerSecond / 8
+  const origin = options.originBitsPerSecond / 8
+  const starts = Array.from({ length: peers }, (_, i) => (i * options.staggerMs) / 1000)
+  const idle = starts.reduce((sum, start) => sum + start * up, 0)
+  return Math.max(size / origin, starts.at(-1)! + size / up, (peers * size + idle) / (origin + peers * up))
 }
 
 interface SwarmPeer {
@@ -103,17 +124,18 @@ async function startPeer(
   return { host, daemon }
 }
 
-interface ClientResult {
-  readonly seconds: number
-  readonly firstByteMs: number
-}
-
-/** One client on each host, all at the same moment. */
-async function pullAll(hosts: readonly Host[], urls: readonly string[], timeoutMs: number) {
-  const start = String(Date.now() + HEAD_START_MS)
+/** One client on each host, each `staggerMs` after the one before it. */
+async function pullAll(
+  hosts: readonly Host[],
+  urls: readonly string[],
+  staggerMs: number,
+  timeoutMs: number,
+) {
+  const begin = Date.now() + HEAD_START_MS
   const results = await Promise.all(
-    hosts.map(async host => {
-      const { command, args } = host.on(process.execPath, [CLIENT, start, ...urls])
+    hosts.map(async (host, index) => {
+      const times = [String(begin), String(begin + index * staggerMs)]
+      const { command, args } = host.on(process.execPath, [CLIENT, ...times, ...urls])
       const { stdout } = await run(command, args, { timeoutMs })
       return JSON.parse(stdout.toString('utf8')) as ClientResult
     }),
@@ -124,6 +146,7 @@ async function pullAll(hosts: readonly Host[], urls: readonly string[], timeoutM
     p50: median(seconds),
     seconds: seconds.map(round),
     firstByteMsP50: round(median(results.map(result => result.firstByteMs))),
+    progress: results.map(result => result.progress),
   }
 }
 
@@ -131,15 +154,49 @@ function peakMemory(pid: number): number {
   return Number(/^VmHWM:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) * 1024
 }
 
+/** Each client's bytes over time, and those of one that reads straight from the registry. */
+function plotOf(
+  options: Omit<SwarmOptions, 'plotFile'>,
+  bound: number,
+  swarm: readonly ClientResult['progress'][],
+  direct: readonly ClientResult['progress'][],
+): string {
+  const inMib = (progress: ClientResult['progress']) =>
+    progress.map(([seconds, bytes]) => [seconds, bytes / MIB] as const)
+  // What would come after three bounds is left out: it would press everything else to the left.
+  const early = (progress: ClientResult['progress']) => progress.filter(([seconds]) => seconds <= 3 * bound)
+  const megabits = options.bitsPerSecond / 1e6
+  return linePlot({
+    title: `${options.peers} machines with ${megabits} Mbit/s each pull ${options.size / MIB} MiB`,
+    xLabel: 'seconds',
+    yLabel: 'MiB received',
+    series: [
+      {
+        name: 'bound',
+        dashed: true,
+        points: [
+          [0, 0],
+          [bound, options.size / MIB],
+        ],
+      },
+      ...swarm.map((progress, index) => ({ name: `peer ${index + 1}`, points: inMib(progress) })),
+      ...direct.slice(0, 1).map(progress => ({
+        name: 'without Darter',
+        dashed: true,
+        points: inMib(early(progress)),
+      })),
+    ],
+  })
+}
+
 /**
  * A cold image to many hosts at once over shaped links, through a peer on each host; then the same clients straight from
  * the registry.
  */
 export async function measureSwarm(lab: Lab, options: SwarmOptions) {
-  const { peers: count, bitsPerSecond, originBitsPerSecond, size, layers } = options
-  const up = bitsPerSecond / 8
-  const origin = originBitsPerSecond / 8
-  const bound = Math.max(size / origin, size / up, (count * size) / (origin + count * up))
+  const { plotFile, ...scenario } = options
+  const { peers: count, bitsPerSecond, originBitsPerSecond, size, layers, staggerMs } = scenario
+  const bound = boundSeconds(scenario)
   const dir = lab.makeDir('image')
   const blobs = Array.from({ length: layers }, (_, i) =>
     makeBlob(join(dir, String(i)), Math.floor(size / layers), i + 1),
@@ -158,12 +215,12 @@ export async function measureSwarm(lab: Lab, options: SwarmOptions) {
   const hosts = peers.map(peer => peer.host)
   const urls = (base: string) => blobs.map(blob => `http://${base}${REPOSITORY}/blobs/${blob.digest}`)
   const cpu = () => peers.reduce((sum, { daemon }) => sum + cpuSeconds(daemon.pid), 0)
-  const timeoutMs = Math.round(60_000 + ((count * size) / origin) * 3000)
+  const timeoutMs = Math.round(60_000 + ((count * size) / (originBitsPerSecond / 8)) * 3000)
 
   progress(`${count} peers; nobody can be faster than ${bound.toFixed(1)} s`)
   const before = machine()
   const [cpuBefore, sentBefore] = [cpu(), await originHost.sentBytes()]
-  const swarm = await pullAll(hosts, urls(`${DOOR}/v2/${UPSTREAM}/`), timeoutMs)
+  const swarm = await pullAll(hosts, urls(`${DOOR}/v2/${UPSTREAM}/`), staggerMs, timeoutMs)
   const used = cpu() - cpuBefore
   const wireBytes = (await originHost.sentBytes()) - sentBefore
   const metrics = await Promise.all(hosts.map(async host => get(host, `http://${PEER_ADMIN}/metrics`)))
@@ -172,10 +229,12 @@ export async function measureSwarm(lab: Lab, options: SwarmOptions) {
   const peak = Math.max(...peers.map(({ daemon }) => peakMemory(daemon.pid)))
   progress(`last peer after ${swarm.last.toFixed(1)} s; now straight from the registry`)
   for (const { daemon } of peers) await daemon.stop()
-  const direct = await pullAll(hosts, urls(`${originHost.address}:${ORIGIN_PORT}/v2/`), timeoutMs)
+  const direct = await pullAll(hosts, urls(`${originHost.address}:${ORIGIN_PORT}/v2/`), staggerMs, timeoutMs)
+  if (plotFile !== undefined)
+    writeFileSync(plotFile, plotOf(scenario, bound, swarm.progress, direct.progress))
   return {
     bench: 'swarm',
-    ...options,
+    ...scenario,
     boundSeconds: round(bound),
     lastSeconds: round(swarm.last),
     lastRatio: round(swarm.last / bound),

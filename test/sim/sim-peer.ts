@@ -90,7 +90,8 @@ export class SimPeer {
       now: 0,
       schedulerUp: true,
     })
-    this.plan = new UploadPlan(random)
+    // A sender learns at once that its chunk has left.
+    this.plan = new UploadPlan(random, { minUploads: 1 })
     this.plan.open(BLOB, this.held)
   }
 
@@ -181,7 +182,10 @@ export class SimPeer {
         this.#to(effect.neighbour, other => other.plan.neighbourWants(BLOB, this.id, other.#now))
         break
       case 'unexpect':
-        this.#toAll(undefined, other => other.plan.neighbourLacks(BLOB, this.id, effect.chunk, other.#now))
+        this.#toAll(undefined, other => {
+          other.plan.neighbourLacks(BLOB, this.id, effect.chunk, other.#now)
+          other.session.neighbourLost(this.id, effect.chunk)
+        })
         break
       case 'give-up':
         this.over = true
@@ -204,7 +208,10 @@ export class SimPeer {
     this.#inFlight++
     this.#to(id, other => other.plan.requested(BLOB, this.id, chunk, other.#now))
     const load = this.#inFlight
-    this.#toAll(id, other => other.plan.neighbourCovers(BLOB, this.id, chunk, load))
+    this.#toAll(id, other => {
+      other.plan.neighbourCovers(BLOB, this.id, chunk, load)
+      other.session.neighbourExpects(this.id, chunk)
+    })
   }
 
   #cancel(id: string, chunk: number): void {

@@ -55,7 +55,7 @@ export interface ServedChunk {
   readonly length: number
   /** Fills `target` from `offset` in the chunk as far as the chunk goes; returns the bytes read. */
   read(offset: number, target: Uint8Array): Promise<number>
-  /** Always called, once, when the chunk is sent, or given up before its last byte (`whole` is false then). */
+  /** Always called, once, when the other side has the chunk, or it was given up before its last byte (`whole` is false then). */
   release(whole: boolean): void
 }
 

@@ -169,8 +169,10 @@ export function createLink(options: LinkOptions): DrivenLink {
       case 'end':
       case 'refuse':
         progress++
-        if (name === 'end') downloads.end(id)
-        else downloads.refused(id, decodeRefusal(payload))
+        if (name === 'end') {
+          downloads.end(id)
+          write(frame('took', id))
+        } else downloads.refused(id, decodeRefusal(payload))
         return report()
       case 'request':
         traffic++
@@ -181,6 +183,8 @@ export function createLink(options: LinkOptions): DrivenLink {
         noteInterest(wanted.there, message)
         return messages.emit(message)
       }
+      case 'took':
+        return uploads.took(id)
       case 'wait':
         if (downloads.waits(id)) progress++
         return

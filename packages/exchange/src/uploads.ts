@@ -34,6 +34,8 @@ export function createPieceBuffers(): PieceBuffers {
 export interface Uploads {
   request(id: number, request: ChunkRequest): void
   cancel(id: number): void
+  /** The other side has a chunk whole. */
+  took(id: number): void
   /** Requests that have not been answered in full. */
   readonly owed: number
   /** Pieces that the other side has not taken yet. */
@@ -68,6 +70,8 @@ export function createUploads(options: {
 }): Uploads {
   const { socket, source, buffers, throttle, end, wait, refuse, onSent, onFailure } = options
   const open = new Map<number, OpenRequest>()
+  /** Chunks that the operating system has, and the other side not yet. */
+  const taking = new Map<number, ServedChunk>()
   const closed = new AbortController()
   /** Ends when the chunks whose turn it is have been sent. */
   let line: Promise<unknown> = Promise.resolve()
@@ -135,7 +139,8 @@ export function createUploads(options: {
         await sent
         whole = !signal.aborted
       } finally {
-        chunk.release(whole)
+        if (whole) taking.set(id, chunk)
+        else chunk.release(false)
       }
       return undefined
     } catch (error) {
@@ -179,10 +184,16 @@ export function createUploads(options: {
       void answer(id, entry)
     },
     cancel: id => open.get(id)?.controller.abort(),
+    took: id => {
+      taking.get(id)?.release(true)
+      taking.delete(id)
+    },
     close: () => {
       closed.abort()
       stopReminding()
       for (const { controller } of open.values()) controller.abort()
+      for (const chunk of taking.values()) chunk.release(true)
+      taking.clear()
       wake?.()
     },
   }

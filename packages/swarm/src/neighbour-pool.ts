@@ -32,7 +32,7 @@ export class NeighbourPool {
   readonly #context: PoolContext
   readonly #neighbours = new Map<string, Neighbour>()
   readonly #availability: Uint16Array
-  /** Of these, the neighbours in this peer's own zone. */
+  /** How many neighbours in this peer's own zone hold or expect each chunk. */
   readonly #near: Uint16Array
   readonly #told: ToldHashes
   #verified: readonly Uint8Array[] | undefined
@@ -73,6 +73,7 @@ export class NeighbourPool {
     if (neighbour === undefined) return
     this.#neighbours.delete(id)
     this.#told.forget(id)
+    for (const chunk of neighbour.expected.indices()) this.#expectNoMore(neighbour, chunk)
     for (const chunk of neighbour.held.indices()) this.#count(neighbour, chunk, -1)
     const waiting = neighbour.inFlight.size > 0
     this.#cancelAll(neighbour)
@@ -104,8 +105,16 @@ export class NeighbourPool {
     }
   }
 
+  /** A neighbour expects a chunk from someone else. */
+  expects(id: string, chunk: number): void {
+    const neighbour = this.#neighbours.get(id)
+    if (neighbour === undefined || neighbour.far || neighbour.held.has(chunk)) return
+    if (neighbour.expected.set(chunk)) this.#near[chunk]!++
+  }
+
   lost(id: string, chunk: number): void {
     const neighbour = this.#neighbours.get(id)
+    if (neighbour !== undefined) this.#expectNoMore(neighbour, chunk)
     if (neighbour?.held.clear(chunk) === true) this.#count(neighbour, chunk, -1)
   }
 
@@ -226,6 +235,7 @@ export class NeighbourPool {
     this.#context.emit({ type: 'blame', neighbour: id, deed: 'wrong-bytes' })
     if (neighbour === undefined || neighbour.distrusted) return
     neighbour.distrusted = true
+    for (const chunk of neighbour.expected.indices()) this.#expectNoMore(neighbour, chunk)
     for (const chunk of [...neighbour.held.indices()]) {
       this.#count(neighbour, chunk, -1)
       neighbour.held.clear(chunk)
@@ -340,7 +350,11 @@ export class NeighbourPool {
 
   #count(neighbour: Neighbour, chunk: number, change: 1 | -1): void {
     this.#availability[chunk]! += change
-    if (!neighbour.far) this.#near[chunk]! += change
+    if (!neighbour.far && !neighbour.expected.has(chunk)) this.#near[chunk]! += change
+  }
+
+  #expectNoMore(neighbour: Neighbour, chunk: number): void {
+    if (neighbour.expected.clear(chunk) && !neighbour.held.has(chunk)) this.#near[chunk]!--
   }
 
   #request(neighbour: Neighbour, chunk: number, now: number): void {

@@ -9,6 +9,8 @@ export class Neighbour {
   /** It is in another zone: what someone nearer has is not asked of it. */
   readonly far: boolean
   readonly held: Bitfield
+  /** Chunks that it has asked someone else for. */
+  readonly expected: Bitfield
   /** Chunks requested from it and when, ms. */
   readonly inFlight = new Map<number, number>()
   /** Of these, those that have begun to come. */
@@ -29,6 +31,7 @@ export class Neighbour {
     this.id = id
     this.far = far
     this.held = new Bitfield(layout.count)
+    this.expected = new Bitfield(layout.count)
   }
 
   /** How long it usually takes from a request to the chunk, ms; undefined before the first chunk. */

@@ -47,8 +47,13 @@ export interface SessionLimits {
   readonly schedulerPatienceMs: number
   /** Without a new chunk for this long the origin is read without a lease (plus up to half as much again at random). */
   readonly rescueAfterMs: number
-  /** The same while the neighbours have nothing either: the blob is cold, and others read it for all. */
+  /**
+   * The same while the swarm is at work: the neighbours have nothing either, so that others read a cold blob for all, or they
+   * tell of new chunks. If all who wait for their turn read the origin, nobody would get anything.
+   */
   readonly coldRescueAfterMs: number
+  /** Neighbours that told of a chunk within this time are at work. */
+  readonly aliveMs: number
   /** Without a new byte for this long the session gives up. */
   readonly giveUpAfterMs: number
   /** Leases worked on at the same time, and origin reads without a lease. */
@@ -69,7 +74,8 @@ export interface SessionLimits {
 export const DEFAULT_SESSION_LIMITS: SessionLimits = {
   schedulerPatienceMs: 500,
   rescueAfterMs: 4_000,
-  coldRescueAfterMs: 10_000,
+  coldRescueAfterMs: 12_000,
+  aliveMs: 2_000,
   giveUpAfterMs: 40_000,
   maxOriginFetches: 4,
   maxInFlightBytes: 64 * 1024 * 1024,

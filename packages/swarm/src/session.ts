@@ -40,6 +40,8 @@ export class DownloadSession {
   #tickedAt: number
   #rescueAt: number
   #rescuing = false
+  /** When a neighbour last told of a chunk. */
+  #heardAt = Number.NEGATIVE_INFINITY
   #active = true
 
   /**
@@ -196,11 +198,18 @@ export class DownloadSession {
     this.#pool.has(id, chunk, hash)
   }
 
+  /** A neighbour has asked someone else for a chunk. */
+  neighbourExpects(id: string, chunk: number): void {
+    this.#pool.expects(id, chunk)
+  }
+
+  /** A neighbour has a chunk no more, or expects it from nobody. */
   neighbourLost(id: string, chunk: number): void {
     this.#pool.lost(id, chunk)
   }
 
   neighboursChanged(now: number): void {
+    this.#heardAt = now
     if (this.#readers.anyStrict || this.#disputed.size > 0) this.#pump(now)
   }
 
@@ -308,7 +317,7 @@ export class DownloadSession {
       this.#giveUp()
       return
     }
-    if (now >= this.#rescueAt + this.#coldPatience) this.#rescuing = true
+    if (now >= this.#rescueAt + this.#extraPatience(now)) this.#rescuing = true
     this.#pool.wantAgain(now)
     if (!heldBack) {
       this.#pool.hedge(now)
@@ -327,9 +336,12 @@ export class DownloadSession {
     return this.complete && this.#readers.strictSatisfied
   }
 
-  get #coldPatience(): number {
-    const { rescueAfterMs, coldRescueAfterMs } = this.#limits
-    return this.#pool.size > 0 && !this.#pool.offersMissing ? coldRescueAfterMs - rescueAfterMs : 0
+  /** How much longer than usual this peer waits before it reads the origin on its own account, ms. */
+  #extraPatience(now: number): number {
+    const { rescueAfterMs, coldRescueAfterMs, aliveMs } = this.#limits
+    const isAlive = now - this.#heardAt < aliveMs
+    const isCold = this.#pool.size > 0 && !this.#pool.offersMissing
+    return isAlive || isCold ? coldRescueAfterMs - rescueAfterMs : 0
   }
 
   #nextRescue(now: number): number {

@@ -7,20 +7,24 @@ const INTERVAL_WEIGHT = 0.2
 const RELAX_AFTER = 16
 
 /**
- * How many chunks are sent at the same moment. One at a time is best for a swarm: a chunk can be passed on only when it
- * is whole, so that two that share an uplink are both as late as the second one. But one slow receiver must not idle
+ * How many chunks are on their way at the same moment. The fewer the better for a swarm: a chunk can be passed on only when it
+ * is whole, so that two that share an uplink are both as late as the second one. Who hears of an arrival only later than the
+ * last byte has left needs a second one, or the uplink idles meanwhile. But one slow receiver must not idle
  * the uplink: when no chunk has ended for much longer than usual, one more may be sent beside it.
  */
 export class UploadPace {
+  readonly #least: number
   readonly #max: number
-  #allowed = 1
+  #allowed: number
   #sending = 0
   #intervalMs = 0
   #lastEvent = 0
   #since = 0
 
-  /** @param max the most chunks at the same moment. */
-  constructor(max: number) {
+  /** @param least as many may always be on their way. @param max the most at the same moment. */
+  constructor(least: number, max: number) {
+    this.#least = Math.min(least, max)
+    this.#allowed = this.#least
     this.#max = max
   }
 
@@ -58,7 +62,7 @@ export class UploadPace {
         this.#intervalMs === 0 ? took : this.#intervalMs + INTERVAL_WEIGHT * (took - this.#intervalMs)
     }
     this.#lastEvent = now
-    if (++this.#since < RELAX_AFTER || this.#allowed === 1) return
+    if (++this.#since < RELAX_AFTER || this.#allowed === this.#least) return
     this.#allowed--
     this.#since = 0
   }

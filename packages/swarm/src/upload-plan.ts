@@ -19,7 +19,8 @@ export type UploadEffect =
 
 /** Bounds of an {@link UploadPlan}; times in ms. */
 export interface UploadLimits {
-  /** Chunks sent at the same moment. */
+  /** Chunks sent at the same moment, whatever comes of it; and at most. */
+  readonly minUploads: number
   readonly maxUploads: number
   /** Requests of one neighbour that wait. */
   readonly maxWaiting: number
@@ -28,7 +29,12 @@ export interface UploadLimits {
 }
 
 /** The bounds that production starts from. */
-export const DEFAULT_UPLOAD_LIMITS: UploadLimits = { maxUploads: 16, maxWaiting: 64, slotMs: 1_000 }
+export const DEFAULT_UPLOAD_LIMITS: UploadLimits = {
+  minUploads: 2,
+  maxUploads: 16,
+  maxWaiting: 64,
+  slotMs: 1_000,
+}
 
 /** Slots that are never exceeded, however far away the neighbours are. */
 const MAX_DEPTH = 32
@@ -68,7 +74,7 @@ export class UploadPlan {
   constructor(random: Random, limits: Partial<UploadLimits> = {}) {
     this.#limits = { ...DEFAULT_UPLOAD_LIMITS, ...limits }
     this.#random = random
-    this.#pace = new UploadPace(this.#limits.maxUploads)
+    this.#pace = new UploadPace(this.#limits.minUploads, this.#limits.maxUploads)
   }
 
   /** What is to be done since the last call. */
@@ -224,7 +230,7 @@ export class UploadPlan {
     this.#give(now)
   }
 
-  /** A chunk was sent, or sending it came to nothing. */
+  /** A chunk has arrived, or sending it came to nothing. */
   sent(blob: string, id: string, chunk: number, whole: boolean, now: number): void {
     const request = this.#find(blob, id, chunk)
     if (request?.state !== 'sending') return
@@ -285,8 +291,9 @@ export class UploadPlan {
   /** Slots and sendings at the same moment: one that is sent, and as many as pass in a round trip. */
   #depth(): number {
     const interval = this.#pace.intervalMs
-    if (interval === 0) return 2
-    return Math.min(MAX_DEPTH, 1 + Math.max(1, Math.ceil(this.#roundTripMs / interval)))
+    if (interval === 0) return this.#limits.minUploads + 1
+    const { minUploads } = this.#limits
+    return Math.min(MAX_DEPTH, minUploads + Math.max(1, Math.ceil(this.#roundTripMs / interval)))
   }
 
   #hungriest(): Need | undefined {

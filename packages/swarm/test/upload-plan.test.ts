@@ -15,7 +15,7 @@ const fieldOf = (chunks: readonly number[]): Bitfield => {
 
 /** A plan that holds some chunks, with neighbours that hold nothing. */
 function planWith(held: readonly number[], neighbours: readonly string[], maxUploads = 16): UploadPlan {
-  const plan = new UploadPlan(seeded(1), { maxUploads })
+  const plan = new UploadPlan(seeded(1), { minUploads: 1, maxUploads })
   plan.open(BLOB, fieldOf(held))
   for (const id of neighbours) plan.neighbourUp(BLOB, id, fieldOf([]), 0)
   return plan

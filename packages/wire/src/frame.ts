@@ -7,7 +7,7 @@ import { Assembly } from './stream.ts'
 
 /**
  * A data link carries frames, both ways. Each begins with a header: type (1 byte), id (4 bytes), length of what follows
- * (4 bytes), big-endian. `id` names a request of the frame's sender (request, cancel) or receiver (piece, end, refuse, wait);
+ * (4 bytes), big-endian. `id` names a request of the frame's sender (request, cancel, took) or receiver (piece, end, refuse, wait);
  * it is 0 in other frames. Each request is answered by pieces in order and one `end`, or by one `refuse`, also after it
  * was cancelled; `wait` may come before.
  */
@@ -38,6 +38,8 @@ export const FRAME = {
   slot: 13,
   pass: 14,
   want: 15,
+  /** The chunk that was requested has come whole. Empty. */
+  took: 16,
 } as const
 
 /** A frame that arrives whole; pieces arrive as they come. */
@@ -76,6 +78,7 @@ const WHOLE: readonly { readonly name: WholeFrame; readonly min: number; readonl
   withDigest('slot', NOTICE_BYTES.slot),
   withDigest('pass', NOTICE_BYTES.pass),
   withDigest('want', NOTICE_BYTES.want),
+  { name: 'took', min: 0, max: 0 },
 ]
 const BY_TYPE = new Map(WHOLE.map(frame => [FRAME[frame.name] as number, frame]))
 

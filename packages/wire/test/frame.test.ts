@@ -117,7 +117,7 @@ describe('link frames', () => {
       return bytes
     }
     const cases: readonly (readonly [Uint8Array, WireProblem])[] = [
-      [header(16, 0), 'unknown-type'],
+      [header(17, 0), 'unknown-type'],
       [header(255, 10), 'unknown-type'],
       [header(FRAME.piece, LIMITS.pieceBytes + 1), 'too-large'],
       [header(FRAME.piece, 0), 'invalid'],

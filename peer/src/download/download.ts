@@ -251,6 +251,10 @@ export class Download implements LinkedDownload {
     this.#session.neighbourLost(link.peerId, chunk)
   }
 
+  linkExpects(link: Link, chunk: number): void {
+    this.#session.neighbourExpects(link.peerId, chunk)
+  }
+
   linkSlot(link: Link, chunk: number): void {
     this.#session.slotOffered(link.peerId, chunk, this.#now())
     this.#perform()

@@ -17,6 +17,8 @@ export interface LinkedDownload {
   linkHolds(link: Link, held: Bitfield, hashes: Uint8Array): void
   linkHave(link: Link, chunk: number, hash: Uint8Array): void
   linkLost(link: Link, chunk: number): void
+  /** A neighbour has asked someone else for a chunk. */
+  linkExpects(link: Link, chunk: number): void
   /** A neighbour may be asked for a chunk now, and suggests one. */
   linkSlot(link: Link, chunk: number): void
   /** `reason`: when it did not end in order. */
@@ -163,6 +165,8 @@ export function createNeighbourhood(options: {
         download?.linkLost(link, message.chunk)
         break
       case 'expect':
+        download?.linkExpects(link, message.chunk)
+        break
       case 'pass':
       case 'want':
         break

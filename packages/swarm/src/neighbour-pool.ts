@@ -135,7 +135,7 @@ export class NeighbourPool {
   /** A neighbour may be asked for a chunk now, and suggests one: it is asked, for that or a better one, or told to pass. */
   slot(id: string, suggestion: number, now: number): void {
     const neighbour = this.#neighbours.get(id)
-    if (neighbour === undefined) return
+    if (neighbour === undefined) return this.#context.emit({ type: 'pass', neighbour: id })
     this.#full = this.#inFlightBytes >= this.#context.limits.maxInFlightBytes
     const mayAsk = !this.#full && !neighbour.distrusted && neighbour.restUntil <= now
     const chunk = mayAsk ? (this.#pick(neighbour, suggestion) ?? this.#steal(neighbour, now)) : undefined

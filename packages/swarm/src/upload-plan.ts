@@ -245,8 +245,9 @@ export class UploadPlan {
     for (const uploads of this.#blobs.values()) {
       for (const need of uploads.needs()) {
         while (need.open.length > 0 && now - need.open[0]!.at >= this.#limits.slotMs) {
+          // Whoever is silent comes after all others, but is not forgotten: its answer may have been lost here.
+          need.receiver.load++
           this.#slotAnswered(need, false)
-          need.passed = true
         }
       }
     }

@@ -127,10 +127,11 @@ describe('an upload plan', () => {
     plan.tick(1000)
     const late = planWith([0], ['silent'])
     late.takeEffects()
-    late.tick(1000)
-    assert.deepEqual(late.takeEffects(), [])
-    late.neighbourUp(BLOB, 'new', fieldOf([]), 1001)
-    assert.deepEqual(summary(late.takeEffects()), ['slot new 0'])
+    late.neighbourUp(BLOB, 'new', fieldOf([]), 1)
+    late.takeEffects()
+    late.neighbourCovers(BLOB, 'new', 7, 0)
+    late.tick(1001)
+    assert.equal(summary(late.takeEffects())[0], 'slot new 0')
   })
 
   it('gives every neighbour everything, whatever is answered, passed, called off or lost meanwhile', () => {

@@ -458,6 +458,40 @@ describe('a peer among its neighbours', () => {
     await store.close()
   })
 
+  it('goes on making a link when the blob that it was for is done', async () => {
+    const store = createMemoryStore({ quotaBytes: 1e9, clock: systemClock })
+    const { exchange } = scriptedExchange()
+    const asked = Promise.withResolvers<AbortSignal>()
+    const neighbourhood = createNeighbourhood({
+      exchange: {
+        onLink: exchange.onLink,
+        link: (_peer, { signal }) => {
+          asked.resolve(signal)
+          return new Promise((_resolve, reject) => {
+            signal.addEventListener('abort', () => reject(signal.reason))
+          })
+        },
+      },
+      store,
+      findDownload: () => undefined,
+      downloads: () => [],
+      clock: systemClock,
+      random: seededRandom(1),
+      maxUploads: 1,
+      log,
+    })
+    const done = new AbortController()
+    const peer = { id: 'neighbour', addresses: [], zone: '' }
+    const connecting = neighbourhood.connect(peer, done.signal)
+    const attempt = await asked.promise
+    done.abort(new Error('the blob is done'))
+    await assert.rejects(connecting, /the blob is done/)
+    assert.equal(attempt.aborted, false)
+    neighbourhood.close()
+    assert.equal(attempt.aborted, true)
+    await store.close()
+  })
+
   it('outlives a store that cannot be read when a neighbour asks', async () => {
     const store = createMemoryStore({ quotaBytes: 1e9, clock: systemClock })
     const broken = new Proxy(store, {

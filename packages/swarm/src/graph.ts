@@ -15,6 +15,8 @@ interface Node {
   readonly id: string
   readonly zone: Zone
   readonly edges: Set<Node>
+  /** Of these, those that it has not been told of. */
+  readonly unheard: Set<Node>
   wants: boolean
   offers: boolean
   /** Edges that leave the zone. */
@@ -99,7 +101,7 @@ export class NeighbourGraph {
     if (node === undefined) {
       const zone = this.#zone(vertex.zone)
       zone.members++
-      node = { id, zone, edges: new Set(), wants: false, offers: false, crossing: 0 }
+      node = { id, zone, edges: new Set(), unheard: new Set(), wants: false, offers: false, crossing: 0 }
       this.#nodes.set(id, node)
     }
     const appears = vertex.offers && (!node.offers || (vertex.wants && !node.wants))
@@ -109,6 +111,8 @@ export class NeighbourGraph {
     for (const other of [...node.edges]) {
       if (!node.offers || !(node.wants || other.wants)) this.#disconnect(node, other, now)
     }
+    // It may have been the one to make the link, and does not any more.
+    if (!node.wants) for (const other of node.edges) if (other.unheard.has(node)) this.#tellNow.add(other)
     if (appears) this.#introduce(node, now)
     if (node.wants) this.#tellNow.add(node)
     this.#seeTo(node, now + SETTLE_MS)
@@ -151,6 +155,7 @@ export class NeighbourGraph {
     const changed: string[] = []
     for (const node of this.#tellNow) {
       this.#tellLater.delete(node)
+      node.unheard.clear()
       if (node.wants) changed.push(node.id)
     }
     this.#tellNow.clear()
@@ -345,6 +350,8 @@ export class NeighbourGraph {
   #connect(node: Node, other: Node, now: number): void {
     node.edges.add(other)
     other.edges.add(node)
+    node.unheard.add(other)
+    other.unheard.add(node)
     this.#countCrossing(node, other, 1)
     if (node.wants) this.#tellNow.add(node)
     if (other.wants && (!node.wants || other.edges.size <= this.#degree / 2)) this.#tellNow.add(other)
@@ -354,6 +361,8 @@ export class NeighbourGraph {
   #disconnect(a: Node, b: Node, now: number): void {
     a.edges.delete(b)
     b.edges.delete(a)
+    a.unheard.delete(b)
+    b.unheard.delete(a)
     this.#countCrossing(a, b, -1)
     for (const node of [a, b]) {
       if (node.wants && node.edges.size < this.#degree / 2) this.#tellNow.add(node)

@@ -159,6 +159,27 @@ describe('neighbour graph', () => {
     for (const id of world.peers.keys()) assert.ok(world.neighbours(id).length >= DEGREE)
   })
 
+  it('tells of one that wants nothing any more those who were to hear of it by its link', () => {
+    const world = new World(8)
+    world.put('first', true)
+    world.put('second', true)
+    assert.deepEqual(world.told.get('second'), ['first'])
+    for (const id of ['first', 'second']) {
+      const other = id === 'first' ? 'second' : 'first'
+      world.put(id, false)
+      world.pass(100)
+      // Whoever is still there knows whom to ask, whoever was to make the link.
+      if (id === 'first') assert.deepEqual(world.told.get(other), [id])
+      world.put(id, true)
+    }
+    const crowd = new World(9)
+    for (let i = 0; i < 100; i++) crowd.put(`p${i}`, true)
+    crowd.pass(1_000)
+    crowd.put('p7', false)
+    crowd.pass(100)
+    for (const id of crowd.neighbours('p7')) assert.ok(crowd.told.get(id)!.includes('p7'), id)
+  })
+
   it('tells only the neighbours of one that leaves, once', () => {
     const world = new World(7)
     for (let i = 0; i < 500; i++) world.put(`p${i}`, true)

@@ -1,6 +1,6 @@
 import type { ChunkSource, Exchange, Link } from '@darter/exchange'
 import type { Digest } from '@darter/oci'
-import type { Clock, Logger } from '@darter/runtime'
+import { abortable, type Clock, type Logger } from '@darter/runtime'
 import type { ChunkStore, StoredBlob } from '@darter/store'
 import { Bitfield, chunkLayout, type Random } from '@darter/swarm'
 import type { Introduction, LinkMessage, PeerAddress } from '@darter/wire'
@@ -31,7 +31,10 @@ export interface Neighbourhood {
   linkTo(peerId: string): Link | undefined
   /** All open links: whom to ask while no scheduler says who has what. */
   openLinks(): Iterable<Link>
-  /** Opens a link, or returns the open one. */
+  /**
+   * Opens a link, or returns the open one. The attempt goes on when the signal aborts: the blob that it was for may be done, and
+   * the next one is likely to be wanted from the same neighbour.
+   */
   connect(peer: PeerAddress, signal: AbortSignal): Promise<Link>
   /** Says to a neighbour that this peer downloads a blob, and what it holds of it already. */
   interest(link: Link, stored: StoredBlob): void
@@ -74,6 +77,7 @@ export function createNeighbourhood(options: {
   const interests = new Map<Link, Set<Digest>>()
   /** Chunks that are asked of neighbours. */
   let load = 0
+  const closing = new AbortController()
   const openBlobs = new OpenBlobs(store)
   const uploader = new Uploader({
     ...options,
@@ -191,7 +195,7 @@ export function createNeighbourhood(options: {
   return {
     linkTo: peerId => links.get(peerId),
     openLinks: () => links.values(),
-    connect: (peer, signal) => exchange.link(peer, { signal }),
+    connect: (peer, signal) => abortable(exchange.link(peer, { signal: closing.signal }), signal),
     interest: (link, stored) => {
       link.send({ ...holdsOf(stored), type: 'interest' })
     },
@@ -220,6 +224,7 @@ export function createNeighbourhood(options: {
     serve: uploader.serve,
     closeBlob: blob => openBlobs.close(blob),
     close: () => {
+      closing.abort(new Error('the peer stops'))
       stopListening()
       uploader.close()
       openBlobs.closeAll()

@@ -11,7 +11,7 @@ import type { LinkMessage, PeerMessage, SchedulerMessage } from '@darter/wire'
 import type { BlobReads, OpenBlobRequest } from '../src/download/contract.ts'
 import { createFacts } from '../src/download/facts.ts'
 import { createDownloadMetrics } from '../src/download/metrics.ts'
-import { createNeighbourhood } from '../src/download/neighbourhood.ts'
+import { createNeighbourhood, type Neighbourhood } from '../src/download/neighbourhood.ts'
 import { createReads } from '../src/download/reads.ts'
 import { scriptedOrigin } from './support/origin.ts'
 import { UNLIMITED } from './support/rates.ts'
@@ -215,6 +215,20 @@ function intercepted(
       const value: unknown = Reflect.get(target, name, target)
       return typeof value === 'function' ? value.bind(target) : value
     },
+  })
+}
+
+/** A neighbourhood that serves what is in a store, and downloads nothing. */
+function neighbourhoodOver(store: ChunkStore, exchange: Pick<Exchange, 'link' | 'onLink'>): Neighbourhood {
+  return createNeighbourhood({
+    exchange,
+    store,
+    findDownload: () => undefined,
+    downloads: () => [],
+    clock: systemClock,
+    random: seededRandom(1),
+    maxUploads: 1,
+    log,
   })
 }
 
@@ -462,24 +476,13 @@ describe('a peer among its neighbours', () => {
     const store = createMemoryStore({ quotaBytes: 1e9, clock: systemClock })
     const { exchange } = scriptedExchange()
     const asked = Promise.withResolvers<AbortSignal>()
-    const neighbourhood = createNeighbourhood({
-      exchange: {
-        onLink: exchange.onLink,
-        link: (_peer, { signal }) => {
-          asked.resolve(signal)
-          return new Promise((_resolve, reject) => {
-            signal.addEventListener('abort', () => reject(signal.reason))
-          })
-        },
-      },
-      store,
-      findDownload: () => undefined,
-      downloads: () => [],
-      clock: systemClock,
-      random: seededRandom(1),
-      maxUploads: 1,
-      log,
-    })
+    const link: Exchange['link'] = (_peer, { signal }) => {
+      asked.resolve(signal)
+      return new Promise((_resolve, reject) => {
+        signal.addEventListener('abort', () => reject(signal.reason))
+      })
+    }
+    const neighbourhood = neighbourhoodOver(store, { onLink: exchange.onLink, link })
     const done = new AbortController()
     const peer = { id: 'neighbour', addresses: [], zone: '' }
     const connecting = neighbourhood.connect(peer, done.signal)
@@ -502,16 +505,7 @@ describe('a peer among its neighbours', () => {
       },
     })
     const { exchange, connect } = scriptedExchange()
-    const neighbourhood = createNeighbourhood({
-      exchange,
-      store: broken,
-      findDownload: () => undefined,
-      downloads: () => [],
-      clock: systemClock,
-      random: seededRandom(1),
-      maxUploads: 1,
-      log,
-    })
+    const neighbourhood = neighbourhoodOver(broken, exchange)
     const link = scriptedLink(() => assert.fail('nothing is asked for'))
     connect(link)
     link.say(interestOf([], []))
@@ -528,16 +522,7 @@ describe('a peer among its neighbours', () => {
     await stored.writeChunk(0, chunkOf(0), sha256(chunkOf(0)))
     stored.release()
     const { exchange, connect } = scriptedExchange()
-    const neighbourhood = createNeighbourhood({
-      exchange,
-      store,
-      findDownload: () => undefined,
-      downloads: () => [],
-      clock: systemClock,
-      random: seededRandom(1),
-      maxUploads: 1,
-      log,
-    })
+    const neighbourhood = neighbourhoodOver(store, exchange)
     const link = scriptedLink(() => assert.fail('nothing is asked for'))
     connect(link)
     link.say(interestOf([], []))

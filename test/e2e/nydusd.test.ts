@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { readFileSync, writeFileSync } from 'node:fs'
-import http, { createServer, request as httpRequest } from 'node:http'
+import http, { createServer } from 'node:http'
 import { join } from 'node:path'
 import { before, describe, test } from 'node:test'
 import {
@@ -17,6 +17,7 @@ import { type Peer, runDarter, startPeer, startScheduler, upstreamAt } from '../
 import { type Image, noiseImage } from '../harness/images.ts'
 import { readLazily } from '../harness/lazy-reads.ts'
 import { listen } from '../harness/listen.ts'
+import { relay } from '../harness/relay.ts'
 import { type Login, UPSTREAM } from '../harness/mirror.ts'
 import { pushImage } from '../harness/push.ts'
 import { startTlsFront, type TlsFront } from '../harness/tls-front.ts'
@@ -40,7 +41,6 @@ interface Redirector {
  * storage does.
  */
 async function startRedirector(lab: Lab, registry: string, authorization: string): Promise<Redirector> {
-  const [host, port] = registry.split(':')
   const atStorage: NodeJS.Dict<string | string[]>[] = []
   let redirected = 0
   const storage = createServer((request, response) => {
@@ -54,13 +54,7 @@ async function startRedirector(lab: Lab, registry: string, authorization: string
       authorization,
       ...(request.headers.range !== undefined && { range: request.headers.range }),
     }
-    const from = httpRequest({ host, port, method: request.method, path: pathname, headers })
-    from.once('error', () => response.destroy())
-    from.once('response', source => {
-      response.writeHead(source.statusCode ?? 502, source.headers)
-      source.pipe(response)
-    })
-    from.end()
+    relay(request, response, registry, { path: pathname, headers })
   })
   const storagePort = await listen(lab, storage)
   const front = createServer((request, response) => {
@@ -72,14 +66,7 @@ async function startRedirector(lab: Lab, registry: string, authorization: string
       response.writeHead(307, { location }).end()
       return
     }
-    const { method, url, headers } = request
-    const from = httpRequest({ host, port, method, path: url, headers })
-    from.once('error', () => response.destroy())
-    from.once('response', source => {
-      response.writeHead(source.statusCode ?? 502, source.headers)
-      source.pipe(response)
-    })
-    request.pipe(from)
+    relay(request, response, registry)
   })
   return { address: `127.0.0.1:${await listen(lab, front)}`, atStorage, redirected: () => redirected }
 }

@@ -1,9 +1,9 @@
 import { readFileSync } from 'node:fs'
-import { request as httpRequest } from 'node:http'
 import { createServer } from 'node:https'
 import { join } from 'node:path'
 import { type Lab, run } from '@darter/testing'
 import { listen } from './listen.ts'
+import { relay } from './relay.ts'
 
 /** A server that speaks TLS for one that does not. */
 export interface TlsFront {
@@ -24,20 +24,12 @@ export async function startTlsFront(lab: Lab, name: string, target: string): Pro
     ...['-subj', '/CN=darter-test', '-addext', `subjectAltName=DNS:${name},IP:127.0.0.1`],
     ...['-keyout', keyFile, '-out', caFile],
   ])
-  const [host, port] = target.split(':')
   let requests = 0
   const server = createServer(
     { key: readFileSync(keyFile), cert: readFileSync(caFile) },
     (request, response) => {
       requests++
-      const { method, url, headers } = request
-      const from = httpRequest({ host, port, method, path: url, headers })
-      from.once('error', () => response.destroy())
-      from.once('response', source => {
-        response.writeHead(source.statusCode ?? 502, source.headers)
-        source.pipe(response)
-      })
-      request.pipe(from)
+      relay(request, response, target)
     },
   )
   return {

@@ -20,7 +20,7 @@ export interface FetchedChunk {
 /** How a chunk is fetched. */
 export interface FetchOptions {
   readonly signal: AbortSignal
-  /** Called now and then while the chunk arrives, with the bytes that have come so far. */
+  /** Called at the first bytes, and now and then while more arrive, with the bytes that have come so far. Must not throw. */
   readonly onProgress?: (received: number) => void
 }
 

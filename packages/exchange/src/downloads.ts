@@ -132,10 +132,9 @@ export function createDownloads(options: {
       if (download.settle !== undefined) {
         download.bytes ??= buffers.take(download.length)
         download.bytes.set(bytes, download.filled)
-        if (end - download.hashed >= HASH_STRIDE || end === download.length) {
-          hashUpTo(download, end)
-          download.onProgress?.(end)
-        }
+        const isFull = end - download.hashed >= HASH_STRIDE || end === download.length
+        if (isFull) hashUpTo(download, end)
+        if (isFull || download.filled === 0) download.onProgress?.(end)
       }
       download.filled = end
     },

@@ -13,7 +13,7 @@ import {
   LinkProtocolError,
   LinkStalledError,
 } from '@darter/exchange'
-import { type Clock, createThrottle, delay, type Logger, systemClock } from '@darter/runtime'
+import { type Clock, createThrottle, type Logger, systemClock } from '@darter/runtime'
 import { FRAME, frame, HEADER_BYTES, type LinkMessage, writeFrameHeader } from '@darter/wire'
 import { openDataSocket } from '../src/data-port.ts'
 import {
@@ -209,22 +209,34 @@ describe('link', () => {
     assert.equal((await chunk).bytes.length, 4 * MIB)
   })
 
-  it('lets requests wait for their turn, and takes nobody for stalled meanwhile', async t => {
+  it('says of requests that wait for their turn that they are not forgotten, and serves others meanwhile', async t => {
     const go = Promise.withResolvers<void>()
-    const { linkA } = await pair(t, {
-      limits: { stallMs: 700 },
-      sourceB: async (_blob, chunk) => {
+    const { hand } = await withHandMade(t, {
+      source: async (_blob, chunk) => {
         if (chunk === 0) await go.promise
-        return served(randomBytes(1000))
+        return served(Buffer.from([chunk]))
       },
     })
-    const parked = linkA.fetch(BLOB, 0, 1000, { signal: soon() })
-    // The one that waits does not hold up the others.
-    assert.equal((await linkA.fetch(BLOB, 1, 1000, { signal: soon() })).bytes.length, 1000)
-    const patience = new Promise(resolve => setTimeout(resolve, 1500))
-    await Promise.race([parked, patience])
+    hand.socket.write(request(7, 0))
+    hand.socket.write(request(8, 1))
+    assert.equal((await hand.next('end')).id, 8)
+    for (let i = 0; i < 2; i++) assert.equal((await hand.next('wait')).id, 7)
     go.resolve()
-    assert.equal((await parked).bytes.length, 1000)
+    assert.equal((await hand.next('end')).id, 7)
+  })
+
+  it('takes a neighbour for stalled that only says so, again and again', async t => {
+    const { link, hand } = await withHandMade(t, { limits: { stallMs: 400 } })
+    const fetching = link.fetch(BLOB, 0, 10, { signal: soon() })
+    const { id } = await hand.next('request')
+    let said = 0
+    const saying = setInterval(() => {
+      said++
+      hand.socket.write(frame('wait', id))
+    }, 50)
+    t.after(() => clearInterval(saying))
+    await assert.rejects(fetching, LinkStalledError)
+    assert.ok(said > 20, `after ${said} times`)
   })
 
   it('tells the one who serves when a request that waits is called off', async t => {
@@ -316,12 +328,10 @@ describe('link', () => {
       log: recording,
     })
     const peer = await startExchange(t, { clusterKey, downloadThrottle: slow() })
+    const began = Promise.withResolvers<void>()
     const link = await peer.link(addressOf(server), { signal: soon() })
-    const fetching = link.fetch(BLOB, 0, MIB, { signal: soon() })
-    await assert.rejects(
-      Promise.all([fetching, delay(300, soon()).then(() => link.close())]),
-      LinkClosedError,
-    )
+    const fetching = link.fetch(BLOB, 0, MIB, { signal: soon(), onProgress: () => began.resolve() })
+    await assert.rejects(Promise.all([fetching, began.promise.then(() => link.close())]), LinkClosedError)
     await Promise.all([peer.stop(), server.stop()])
     assert.deepEqual(warnings, [])
   })

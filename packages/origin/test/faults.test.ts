@@ -75,16 +75,22 @@ test('all bodies together come no faster than the limit, which is no stall', asy
 
 test('a read that the limit holds back ends at once when it is called off', async () => {
   await using server = await serve((_, response) => void response.end(blob.bytes))
+  const waiting = Promise.withResolvers<void>()
   const full: Throttle = {
     holdsBack: true,
-    take: (_most, signal) => abortable(new Promise<number>(() => {}), signal),
+    take: (_most, signal) => {
+      waiting.resolve()
+      return abortable(new Promise<number>(() => {}), signal)
+    },
   }
   await using origin = openOrigin(server.url, { throttle: full })
   const controller = new AbortController()
   const { body } = await origin.openBlob(blob.digest, { ...request, signal: controller.signal })
   const reason = new Error('enough')
-  setTimeout(() => controller.abort(reason), 50)
-  await assert.rejects(readAll(body), reason)
+  const reading = assert.rejects(readAll(body), reason)
+  await waiting.promise
+  controller.abort(reason)
+  await reading
 })
 
 test('no more connections are made than are allowed', async () => {

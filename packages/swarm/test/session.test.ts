@@ -3,19 +3,36 @@ import { describe, it } from 'node:test'
 import { Bitfield, chunkLayout, DownloadSession, MIN_CHUNK_BYTES } from '../src/index.ts'
 
 const BLOB = MIN_CHUNK_BYTES * 64
+const layout = chunkLayout(BLOB)
+const hash = new Uint8Array(32).fill(7)
+
+/** A session over an empty store, whose scheduler has answered, with neighbours that hold everything. */
+function sessionAmong(
+  neighbours: readonly string[],
+  of = layout,
+): { session: DownloadSession; held: Bitfield } {
+  const held = new Bitfield(of.count)
+  const trusted = new Bitfield(of.count)
+  const session = new DownloadSession({
+    layout: of,
+    held,
+    trusted,
+    random: () => 0.5,
+    now: 0,
+    schedulerUp: true,
+  })
+  session.schedulerAnswered(0)
+  for (const id of neighbours) {
+    session.neighbourUp(id)
+    for (let chunk = 0; chunk < of.count; chunk++) session.neighbourHas(id, chunk, hash)
+  }
+  session.takeEffects()
+  return { session, held }
+}
 
 describe('a download session', () => {
   it('holds nothing against a neighbour that it left while an answer was under way', () => {
-    const layout = chunkLayout(BLOB)
-    const session = new DownloadSession({
-      layout,
-      held: new Bitfield(layout.count),
-      trusted: new Bitfield(layout.count),
-      random: () => 0.5,
-      now: 0,
-      schedulerUp: true,
-    })
-    const hash = new Uint8Array(32).fill(7)
+    const { session } = sessionAmong([])
     session.neighbourUp('n')
     session.neighbourHas('n', 3, hash)
     session.slotOffered('n', 3, 0)
@@ -31,19 +48,10 @@ describe('a download session', () => {
   })
 
   describe('with two neighbours that hold everything', () => {
-    const layout = chunkLayout(MIN_CHUNK_BYTES * 3)
-    const hash = new Uint8Array(32).fill(7)
+    const small = chunkLayout(MIN_CHUNK_BYTES * 3)
     const start = () => {
-      const held = new Bitfield(layout.count)
-      const trusted = new Bitfield(layout.count)
-      const options = { layout, held, trusted, random: () => 0.5, now: 0, schedulerUp: true }
-      const session = new DownloadSession(options)
-      session.schedulerAnswered(0)
-      for (const id of ['a', 'b']) {
-        session.neighbourUp(id)
-        for (let chunk = 0; chunk < layout.count; chunk++) session.neighbourHas(id, chunk, hash)
-      }
-      session.readerAdded(1, 0, layout.count, false, 0)
+      const { session, held } = sessionAmong(['a', 'b'], small)
+      session.readerAdded(1, 0, small.count, false, 0)
       session.takeEffects()
       const keep = (id: string, chunk: number, now: number) => {
         assert.equal(session.chunkFromNeighbour(id, chunk, hash, now), 'keep')
@@ -97,27 +105,13 @@ describe('a download session', () => {
   })
 
   it('asks without a slot for the chunks of a range and for none after it', () => {
-    const layout = chunkLayout(BLOB)
     for (const [from, to] of [
       [5, 6],
       [5, 7],
       [62, 64],
     ] as const) {
-      const session = new DownloadSession({
-        layout,
-        held: new Bitfield(layout.count),
-        trusted: new Bitfield(layout.count),
-        random: () => 0.5,
-        now: 0,
-        schedulerUp: true,
-      })
-      session.schedulerAnswered(0)
-      for (const id of ['a', 'b', 'c']) {
-        session.neighbourUp(id)
-        for (let chunk = 0; chunk < layout.count; chunk++)
-          session.neighbourHas(id, chunk, new Uint8Array(32).fill(7))
-      }
-      session.verifiedList(Array(layout.count).fill(new Uint8Array(32).fill(7)), () => undefined)
+      const { session } = sessionAmong(['a', 'b', 'c'])
+      session.verifiedList(Array(layout.count).fill(hash), () => undefined)
       session.takeEffects()
       session.readerAdded(1, from, to, true, 0)
       const asked = session.takeEffects().flatMap(each => (each.type === 'request' ? [each.chunk] : []))
@@ -126,23 +120,8 @@ describe('a download session', () => {
   })
 
   it('blames nobody and gives up nothing while its own limits hold bytes back', () => {
-    const layout = chunkLayout(BLOB)
     const start = () => {
-      const session = new DownloadSession({
-        layout,
-        held: new Bitfield(layout.count),
-        trusted: new Bitfield(layout.count),
-        random: () => 0.5,
-        now: 0,
-        schedulerUp: true,
-      })
-      session.schedulerAnswered(0)
-      for (const id of ['slow', 'idle']) {
-        session.neighbourUp(id)
-        for (let chunk = 0; chunk < layout.count; chunk++) {
-          session.neighbourHas(id, chunk, new Uint8Array(32).fill(chunk))
-        }
-      }
+      const { session } = sessionAmong(['slow', 'idle'])
       session.readerAdded(1, 0, layout.count, false, 0)
       session.takeEffects()
       return session

@@ -1,5 +1,11 @@
-import { ChunkRefusedError, type Link, LinkProtocolError, LinkStalledError } from '@darter/exchange'
-import { DarterError, type Digest, digestAlgorithm, digestHex, MAX_MANIFEST_BYTES } from '@darter/oci'
+import {
+  ChunkRefusedError,
+  type FetchedChunk,
+  type Link,
+  LinkProtocolError,
+  LinkStalledError,
+} from '@darter/exchange'
+import { DarterError, type Digest, digestAlgorithm, digestHex } from '@darter/oci'
 import type { Logger } from '@darter/runtime'
 import { type BlobProof, ChunkCorruptError, ChunkMissingError, type StoredBlob } from '@darter/store'
 import {
@@ -15,10 +21,12 @@ import type { BlobSource } from './contract.ts'
 import type { DownloadContext, DownloadReader } from './download-contract.ts'
 import { NoSourceError, OriginCorruptError, OriginSizeError, PeerStoppingError } from './errors.ts'
 import { Membership } from './membership.ts'
+import { NeighbourRequests } from './neighbour-requests.ts'
 import type { LinkedDownload } from './neighbourhood.ts'
 import { type FetchFailure, OriginFetches } from './origin-fetches.ts'
-import { type ContentKind, hashIsDigest, type OriginChunk } from './origin-reader.ts'
-import { PrefixHasher, sameHash } from './prefix-hasher.ts'
+import { type ContentKind, type OriginChunk } from './origin-reader.ts'
+import { PrefixHasher } from './prefix-hasher.ts'
+import { listDecides, proofOf } from './proof.ts'
 import { Provenance } from './provenance.ts'
 import { type ReaderAnswer, ReaderDesk } from './reader-desk.ts'
 
@@ -52,9 +60,7 @@ export class Download implements LinkedDownload {
   readonly #origin: OriginFetches
   readonly #membership: Membership
   readonly #readers = new ReaderDesk((chunk, strict) => this.#answer(chunk, strict))
-  readonly #requests = new Map<string, AbortController>()
-  /** Bytes that links had brought at the last look, while something was asked for over them. */
-  readonly #linkBytes = new WeakMap<Link, number>()
+  readonly #requests: NeighbourRequests
   readonly #provenance = new Provenance()
   readonly #work = new Set<Promise<void>>()
   readonly #onEnd: () => void
@@ -117,6 +123,7 @@ export class Download implements LinkedDownload {
       buffers: context.buffers,
       clock: context.clock,
     })
+    this.#requests = new NeighbourRequests({ ...context, stored })
     this.#membership = new Membership({
       scheduler: context.scheduler,
       neighbourhood: context.neighbourhood,
@@ -292,7 +299,7 @@ export class Download implements LinkedDownload {
         this.#track(this.#request(effect.neighbour, effect.chunk))
         break
       case 'cancel':
-        this.#requests.get(`${effect.neighbour} ${effect.chunk}`)?.abort()
+        this.#requests.cancel(effect.neighbour, effect.chunk)
         break
       case 'pass':
       case 'want':
@@ -335,57 +342,25 @@ export class Download implements LinkedDownload {
   }
 
   async #request(neighbour: string, chunk: number): Promise<void> {
-    const key = `${neighbour} ${chunk}`
-    const controller = new AbortController()
-    this.#requests.set(key, controller)
-    let giveBack: (() => void) | undefined
-    const { neighbourhood } = this.#context
-    neighbourhood.expect(this.digest, chunk, neighbour)
-    let expected = true
-    try {
-      const length = this.stored.layout.length(chunk)
-      giveBack = await this.#context.budget.take(length, controller.signal)
-      const link = neighbourhood.linkTo(neighbour)
-      if (link === undefined) throw new NoSourceError(this.digest, undefined)
-      this.#linkBytes.set(link, link.receivedBytes)
-      const fetched = await link.fetch(this.digest, chunk, length, {
-        signal: controller.signal,
-        onProgress: this.#arrival(neighbour, chunk, length),
-      })
-      neighbourhood.expectedNoMore()
-      expected = false
-      const { bytes, hash } = fetched
-      this.#context.metrics.receivedFromPeer(bytes.length)
-      const verdict = this.#session.chunkFromNeighbour(neighbour, chunk, hash, this.#now())
-      if (verdict === 'wrong' && !this.stored.held.has(chunk)) neighbourhood.pushLost(this.digest, chunk)
-      if (verdict === 'keep') await this.#keep(chunk, bytes, hash, { kind: 'neighbour', id: neighbour })
-      fetched.release()
-    } catch (error) {
-      if (!controller.signal.aborted) {
-        const reason = error instanceof ChunkRefusedError ? error.reason : 'failed'
-        this.#log.debug({ peer: neighbour, chunk, err: error }, 'a request came to nothing')
-        this.#session.requestFailed(neighbour, chunk, reason, this.#now())
-      }
-    } finally {
-      if (expected) neighbourhood.expectedNoMore()
-      giveBack?.()
-      if (this.#requests.get(key) === controller) this.#requests.delete(key)
-      this.#perform()
+    const outcome = await this.#requests.run(neighbour, chunk, {
+      began: () => this.#session.chunkBegan(neighbour, chunk),
+      came: fetched => this.#keepFromNeighbour(neighbour, chunk, fetched),
+    })
+    if (outcome instanceof Error) {
+      const reason = outcome instanceof ChunkRefusedError ? outcome.reason : 'failed'
+      this.#log.debug({ peer: neighbour, chunk, err: outcome }, 'a request came to nothing')
+      this.#session.requestFailed(neighbour, chunk, reason, this.#now())
     }
+    this.#perform()
   }
 
-  /** Tells, while a chunk arrives, how soon it will be whole, judged by how fast it has come so far. */
-  #arrival(neighbour: string, chunk: number, length: number): (received: number) => void {
-    let first: { readonly at: number; readonly received: number } | undefined
-    return received => {
-      const now = this.#now()
-      if (first === undefined) {
-        first = { at: now, received }
-        this.#session.chunkBegan(neighbour, chunk)
-      } else if (received < length) {
-        const inMs = ((now - first.at) * (length - received)) / (received - first.received)
-        this.#context.neighbourhood.chunkComing(this.digest, chunk, inMs)
-      }
+  async #keepFromNeighbour(neighbour: string, chunk: number, fetched: FetchedChunk): Promise<void> {
+    const { bytes, hash } = fetched
+    this.#context.metrics.receivedFromPeer(bytes.length)
+    const verdict = this.#session.chunkFromNeighbour(neighbour, chunk, hash, this.#now())
+    if (verdict === 'keep') await this.#keep(chunk, bytes, hash, { kind: 'neighbour', id: neighbour })
+    else if (verdict === 'wrong' && !this.stored.held.has(chunk)) {
+      this.#context.neighbourhood.pushLost(this.digest, chunk)
     }
   }
 
@@ -523,36 +498,14 @@ export class Download implements LinkedDownload {
 
   #settle(): void {
     if (this.#state.kind !== 'running' || !this.#session.complete) return
-    const { layout } = this.stored
-    const only = layout.count === 1 ? this.stored.chunkHash(0) : undefined
-    if (only !== undefined && hashIsDigest(only, this.#content)) {
-      this.#succeed('digest')
-    } else if (this.#hasher.done) {
-      if (this.#hasher.matches()) this.#succeed('digest')
-      else this.#audit()
-    } else if (this.#listDecides && this.#matchesList()) {
-      this.#succeed('list')
-    } else {
-      this.#hashOn()
-    }
+    const proof = proofOf(this.stored, this.#content, this.#hasher, this.#session.verifiedHashes)
+    if (proof === undefined) this.#hashOn()
+    else if (proof === 'wrong') this.#audit()
+    else this.#succeed(proof)
   }
 
-  /**
-   * The chunks are held against a verified list, and hashing all of them once more is left to the scrub: it would take a quarter of
-   * the CPU of a download. Not what may be a manifest: it says what else is right. Nor what is stored under another name than its
-   * digest, which the scrub would not know.
-   */
   get #listDecides(): boolean {
-    const isLeft = this.stored.layout.size > MAX_MANIFEST_BYTES && this.#content === this.digest
-    return isLeft && this.#session.verifiedHashes !== undefined
-  }
-
-  #matchesList(): boolean {
-    const matches = (hash: Uint8Array, chunk: number): boolean => {
-      const actual = this.stored.chunkHash(chunk)
-      return actual !== undefined && sameHash(actual, hash)
-    }
-    return this.#session.verifiedHashes?.every(matches) === true
+    return listDecides(this.stored, this.#content, this.#session.verifiedHashes)
   }
 
   #succeed(proof: BlobProof): void {
@@ -689,23 +642,10 @@ export class Download implements LinkedDownload {
       return
     }
     this.#track(this.#membership.link(now, false))
-    if (this.#neighboursSend()) this.#session.bytesFlowed(now)
+    if (this.#requests.haveMoved()) this.#session.bytesFlowed(now)
     const { fromPeers, fromOrigins } = this.#context.rates
     this.#session.tick(now, fromPeers?.holdsBack === true || fromOrigins?.holdsBack === true)
     this.#perform()
-  }
-
-  /** Whether a link over which something was asked for has brought bytes since the last look: a chunk may take long. */
-  #neighboursSend(): boolean {
-    let moved = false
-    for (const key of this.#requests.keys()) {
-      const link = this.#context.neighbourhood.linkTo(key.slice(0, key.indexOf(' ')))
-      const before = link && this.#linkBytes.get(link)
-      if (link === undefined || before === undefined || link.receivedBytes <= before) continue
-      this.#linkBytes.set(link, link.receivedBytes)
-      moved = true
-    }
-    return moved
   }
 
   #track(work: Promise<void>): void {

@@ -40,10 +40,8 @@ export interface Neighbourhood {
   interest(link: Link, stored: StoredBlob): void
   /** Says to a neighbour that the blob is of no interest any more. */
   leave(peerId: string, blob: Digest): void
-  /** Counts a chunk that is asked of a neighbour, and tells the others of it. */
-  expect(blob: Digest, chunk: number, from: string): void
-  /** The answer came, or is not waited for any more. */
-  expectedNoMore(): void
+  /** Counts a chunk as asked of a neighbour until `fetch` has settled, and tells the others that it is expected. */
+  expecting<T>(blob: Digest, chunk: number, from: string, fetch: () => Promise<T>): Promise<T>
   /** Tells a neighbour that its slot is of no use, or (`want`) that slots would be again. */
   answerSlot(peerId: string, type: 'pass' | 'want', blob: Digest): void
   /** Says how soon a chunk will be whole, so that it can be offered. */
@@ -202,12 +200,14 @@ export function createNeighbourhood(options: {
     leave: (peerId, blob) => {
       links.get(peerId)?.send({ type: 'leave', blob })
     },
-    expect: (blob, chunk, from) => {
+    expecting: async (blob, chunk, from, fetch) => {
       load++
       tell(blob, { type: 'expect', blob, chunk, load }, from)
-    },
-    expectedNoMore: () => {
-      load--
+      try {
+        return await fetch()
+      } finally {
+        load--
+      }
     },
     answerSlot: (peerId, type, blob) => {
       links.get(peerId)?.send({ type, blob })

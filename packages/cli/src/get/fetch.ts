@@ -40,6 +40,18 @@ const MAX_TRIES = 5
 const OVERLAP_BYTES = 1024 * 1024
 const SHARES_EVERY_MS = 500
 
+/** What is fetched, and where to. */
+export interface FetchOptions {
+  readonly source: Source
+  readonly sink: Sink
+  /** Names the content in {@link PartIdentity}. */
+  readonly sourceId: string
+  /** The digest that the content must have. */
+  readonly wanted: Digest | undefined
+  readonly progress: Progress
+  readonly signal: AbortSignal
+}
+
 /** The bytes that are there are not the beginning of what is fetched. */
 class OtherBytesError extends Error {}
 
@@ -48,39 +60,26 @@ class OtherBytesError extends Error {}
  * where the content breaks off. The whole is hashed and must have the digest that was wanted or told.
  * @throws {GetRefusedError} {@link PeerNotRunningError} {@link GetInterruptedError} {@link GetDigestError}
  */
-export async function fetchInto(options: {
-  readonly source: Source
-  readonly sink: Sink
-  /** Names the content in {@link PartIdentity}. */
-  readonly sourceId: string
-  readonly wanted: Digest | undefined
-  readonly progress: Progress
-  readonly signal: AbortSignal
-}): Promise<Fetched> {
-  const { source, sink, sourceId, wanted, progress, signal } = options
+export async function fetchInto(options: FetchOptions): Promise<Fetched> {
+  const { sink, sourceId } = options
   const { identity } = sink
   if (identity !== undefined && identity.source === sourceId && sink.length > 0) {
     const earlier = { ...identity, length: sink.length }
     try {
-      return await fetchOnce({ source, sink, sourceId, wanted, progress, signal, earlier })
+      return await fetchOnce(options, earlier)
     } catch (error) {
       if (!(error instanceof OtherBytesError || error instanceof GetDigestError)) throw error
       // What was left is of no use: once more, all of it.
     }
   }
-  return await fetchOnce({ source, sink, sourceId, wanted, progress, signal, earlier: undefined })
+  return await fetchOnce(options, undefined)
 }
 
-async function fetchOnce(options: {
-  readonly source: Source
-  readonly sink: Sink
-  readonly sourceId: string
-  readonly wanted: Digest | undefined
-  readonly progress: Progress
-  readonly signal: AbortSignal
-  readonly earlier: (PartIdentity & { readonly length: number }) | undefined
-}): Promise<Fetched> {
-  const { source, sink, sourceId, wanted, progress, signal, earlier } = options
+async function fetchOnce(
+  options: FetchOptions,
+  earlier: (PartIdentity & { readonly length: number }) | undefined,
+): Promise<Fetched> {
+  const { source, sink, sourceId, wanted, progress, signal } = options
   const backoff = createBackoff({ baseMs: 200, maxMs: 5000, random: systemRandom })
   const totals = { fromDisk: 0, fromPeers: 0, fromOrigin: 0 }
   let validator = earlier && validatorOf(earlier)

@@ -529,7 +529,7 @@ describe('a peer among its neighbours', () => {
     while (!link.sent.some(({ type }) => type === 'slot')) await new Promise(setImmediate)
     const served = await neighbourhood.serve(digest, 0, link.peerId, AbortSignal.timeout(1000))
     assert.ok(typeof served !== 'string')
-    neighbourhood.closeBlob(digest)
+    neighbourhood.blobRemoved(digest)
     await new Promise(setImmediate)
     assert.equal(await served.read(0, new Uint8Array(10)), 10)
     served.release(true)

@@ -22,6 +22,9 @@ export type Misdeed =
   /** Dies in the middle of the third chunk. */
   | 'vanishes'
 
+/** Slots that it has open at a time. */
+const SLOTS = 16
+
 /** The only argument of this program, as JSON. */
 export interface BadPeerOptions {
   readonly misdeed: Misdeed
@@ -61,11 +64,17 @@ async function misbehave(options: BadPeerOptions): Promise<void> {
   )
   const held = Bitfield.full(layout.count).toBytes()
   let requests = 0
+  let offered = 0
+  const links = new Set<Link>()
+  const offer = (link: Link) => {
+    if (offered < layout.count) link.send({ type: 'slot', blob, chunk: offered++ })
+  }
 
   const serve = (index: number): ServedChunk => {
     const bytes = sent(index)
     const number = ++requests
     process.stdout.write('served\n')
+    for (const link of links) offer(link)
     return {
       length: bytes.length,
       read(offset, target) {
@@ -95,7 +104,8 @@ async function misbehave(options: BadPeerOptions): Promise<void> {
     link.onMessage(message => {
       if (message.type !== 'interest' || message.blob !== blob) return
       link.send({ type: 'holds', blob, size: truth.length, held, hashes })
-      for (let index = 0; index < layout.count; index++) link.send({ type: 'slot', blob, chunk: index })
+      for (let slot = 0; slot < SLOTS; slot++) offer(link)
+      links.add(link)
     })
   }
   exchange.onLink(greet)

@@ -154,7 +154,6 @@ export class SimPeer {
     const held = Bitfield.fromBytes(this.held.length, this.held.toBytes())
     this.#world.message(() => {
       if (to.gone || !to.links.has(this.id)) return
-      to.plan.roundTripTook(2 * this.#world.latencyMs)
       to.plan.neighbourUp(BLOB, this.id, held, to.#now)
       if (!to.over) {
         to.session.neighbourUp(this.id, to.zone !== this.zone)
@@ -291,14 +290,15 @@ export class SimPeer {
 
   /** A chunk begins to come that may be whole in `inMs`. */
   expectWhole(chunk: number, inMs: number): void {
-    const { events, chunkMs } = this.#world
+    const { events, chunkMs, latencyMs } = this.#world
     const piece = chunkMs / PIECES
-    const lead = Math.min(PIECES - 1, Math.round(this.plan.leadMs / piece)) * piece
+    // The end of the first piece that is not too early for the plan; it would take no notice of those before.
+    const lead = Math.min(PIECES - 1, Math.floor((2 * latencyMs) / piece)) * piece
     if (lead === 0) return
     const whole = Math.max(events.now + inMs, this.downlink.freeAt + chunkMs)
     events.after(whole - lead - events.now, () => {
       if (this.gone || this.held.has(chunk)) return
-      this.plan.chunkComing(BLOB, chunk, Math.min(lead, this.plan.leadMs), this.#now)
+      this.plan.chunkComing(BLOB, chunk, lead - 1e-6, this.#now)
       this.#serve()
     })
   }

@@ -66,6 +66,7 @@ export const EXCHANGE_DEFAULTS: ExchangeLimits = {
   maxLinks: 256,
   stallMs: 2000,
   takeMs: 10_000,
+  toldMs: 120_000,
   deadMs: 10_000,
   idleMs: 60_000,
   redialMs: 2000,

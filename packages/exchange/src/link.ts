@@ -33,6 +33,8 @@ export interface LinkTimes {
   readonly stallMs: number
   /** The other side takes no piece of what it asked for. */
   readonly takeMs: number
+  /** The other side says of no chunk that it has come: what the operating system holds may take long on a slow link. */
+  readonly toldMs: number
   /** Nothing at all came, pings being answered otherwise. */
   readonly deadMs: number
   /** No blob is of interest to either side. */
@@ -133,6 +135,7 @@ export function createLink(options: LinkOptions): DrivenLink {
     buffers: options.chunkBuffers,
   })
   const uploads = createUploads({
+    peerId,
     socket,
     source: ({ blob, chunk }, signal) => source(blob, chunk, peerId, signal),
     buffers: options.pieceBuffers,
@@ -236,6 +239,12 @@ export function createLink(options: LinkOptions): DrivenLink {
       progress: () => (uploads.inFlight === 0 ? Number.NaN : uploads.taken),
       beat: () => {},
       dead: () => close(new LinkStalledError(peerId, 'took nothing of what it asked for', times.takeMs)),
+    }),
+    createHeartbeat({
+      deadMs: times.toldMs,
+      progress: () => (uploads.untold === 0 ? Number.NaN : uploads.told),
+      beat: () => {},
+      dead: () => close(new LinkStalledError(peerId, 'said of nothing that it has come', times.toldMs)),
     }),
     createHeartbeat({
       deadMs: times.deadMs,

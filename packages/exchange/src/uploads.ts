@@ -2,6 +2,7 @@ import type { Writable } from 'node:stream'
 import type { Throttle } from '@darter/runtime'
 import { type ChunkRequest, FRAME, HEADER_BYTES, LIMITS, type Refusal, writeFrameHeader } from '@darter/wire'
 import type { ChunkSource, ServedChunk } from './contract.ts'
+import { LinkProtocolError } from './errors.ts'
 
 /** Requests of one link that are not answered yet; beyond that the answer is `busy`. */
 const MAX_OPEN = 64
@@ -32,6 +33,7 @@ export function createPieceBuffers(): PieceBuffers {
 
 /** The chunks that the other side of one link asks for. Those whose turn it is are sent one after another. */
 export interface Uploads {
+  /** @throws {LinkProtocolError} when another request with this id is not over. */
   request(id: number, request: ChunkRequest): void
   cancel(id: number): void
   /** The other side has a chunk whole. */
@@ -42,6 +44,10 @@ export interface Uploads {
   readonly inFlight: number
   /** Pieces that it has taken so far. */
   readonly taken: number
+  /** Chunks that were sent and that the other side has not said to have. */
+  readonly untold: number
+  /** Chunks that it has said to have so far. */
+  readonly told: number
   /** Nothing is sent from now on. */
   close(): void
 }
@@ -55,6 +61,7 @@ interface OpenRequest {
 
 /** {@link Uploads} of one link. */
 export function createUploads(options: {
+  readonly peerId: string
   readonly socket: Writable
   readonly source: (request: ChunkRequest, signal: AbortSignal) => ReturnType<ChunkSource>
   readonly buffers: PieceBuffers
@@ -68,7 +75,7 @@ export function createUploads(options: {
   /** Reading a chunk failed. */
   readonly onFailure: (request: ChunkRequest, error: unknown) => void
 }): Uploads {
-  const { socket, source, buffers, throttle, end, wait, refuse, onSent, onFailure } = options
+  const { peerId, socket, source, buffers, throttle, end, wait, refuse, onSent, onFailure } = options
   const open = new Map<number, OpenRequest>()
   /** Chunks that the operating system has, and the other side not yet. */
   const taking = new Map<number, ServedChunk>()
@@ -76,6 +83,7 @@ export function createUploads(options: {
   /** Ends when the chunks whose turn it is have been sent. */
   let line: Promise<unknown> = Promise.resolve()
   let reminder: NodeJS.Timeout | undefined
+  let told = 0
   let inFlight = 0
   let taken = 0
   let wake: (() => void) | undefined
@@ -176,8 +184,16 @@ export function createUploads(options: {
     get taken() {
       return taken
     },
+    get untold() {
+      return taking.size
+    },
+    get told() {
+      return told
+    },
     request: (id, request) => {
-      if (open.size >= MAX_OPEN || open.has(id)) return refuse(id, 'busy')
+      if (open.has(id) || taking.has(id))
+        throw new LinkProtocolError(peerId, 'a request with the id of another')
+      if (open.size + taking.size >= MAX_OPEN) return refuse(id, 'busy')
       const entry = { request, controller: new AbortController(), sending: false }
       open.set(id, entry)
       reminder ??= setInterval(remind, WAIT_EVERY_MS)
@@ -185,8 +201,11 @@ export function createUploads(options: {
     },
     cancel: id => open.get(id)?.controller.abort(),
     took: id => {
-      taking.get(id)?.release(true)
+      const chunk = taking.get(id)
+      if (chunk === undefined) return
       taking.delete(id)
+      told++
+      chunk.release(true)
     },
     close: () => {
       closed.abort()

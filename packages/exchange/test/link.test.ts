@@ -530,6 +530,35 @@ describe('a bad neighbour', () => {
     await hand.closed
   })
 
+  it('that never says what has come is found out and dropped', async t => {
+    const released = Promise.withResolvers<boolean>()
+    const { link, hand } = await withHandMade(t, {
+      limits: { toldMs: 300 },
+      source: async () => served(new Uint8Array(10), { release: whole => released.resolve(whole) }),
+    })
+    const closed = closeOf(link)
+    hand.socket.write(request(7, 0))
+    await hand.next('end')
+    assert.ok((await closed) instanceof LinkStalledError)
+    assert.equal(await released.promise, true)
+  })
+
+  it('that uses the id of a request again is dropped, and costs nothing for ever', async t => {
+    let open = 0
+    const { link, hand } = await withHandMade(t, {
+      source: async () => {
+        open++
+        return served(new Uint8Array(10), { release: () => void open-- })
+      },
+    })
+    const closed = closeOf(link)
+    hand.socket.write(request(7, 0))
+    await hand.next('end')
+    hand.socket.write(request(7, 1))
+    assert.ok((await closed) instanceof LinkProtocolError)
+    assert.equal(open, 0)
+  })
+
   it('that is slow but moves is not dropped', async t => {
     const { link, hand } = await withHandMade(t, { limits: { stallMs: 300 } })
     const chunk = link.fetch(BLOB, 0, 10, { signal: soon() })

@@ -7,6 +7,8 @@ export interface Receiver {
   load: number
   /** Slots that it was given and has not answered. */
   slots: number
+  /** Slots in a row that it let pass without a word. */
+  silent: number
 }
 
 /** One neighbour's need of one blob. */
@@ -60,6 +62,11 @@ export class BlobUploads {
       this.#held.set(chunk)
       this.#offered.set(chunk)
     }
+  }
+
+  /** How many chunks there are. */
+  get count(): number {
+    return this.#offered.length
   }
 
   needs(): Iterable<Need> {
@@ -183,12 +190,16 @@ export class BlobUploads {
     if (chunk >= 0) this.#copies[chunk]!++
   }
 
-  /** Notes that a neighbour answered its oldest slot, with a request or (`used` is false) not; returns when it was given, ms. */
-  answered(need: Need, used: boolean): number | undefined {
+  /**
+   * Notes that a neighbour answered its oldest slot: with a request for a chunk that it will get, or with none. Returns when
+   * it was given, ms.
+   */
+  answered(need: Need, chunk: number | undefined): number | undefined {
     const slot = need.open.shift()
     if (slot === undefined) return undefined
     need.receiver.slots--
-    if (!used && slot.chunk >= 0) this.#copies[slot.chunk]!--
+    if (slot.chunk >= 0) this.#copies[slot.chunk]!--
+    if (chunk !== undefined) this.#copies[chunk]!++
     return slot.at
   }
 

@@ -58,6 +58,11 @@ export class NeighbourPool {
     return this.#verified
   }
 
+  /** Something is asked for. */
+  get busy(): boolean {
+    return this.#inFlightBytes > 0
+  }
+
   /** Neighbours. */
   get size(): number {
     return this.#neighbours.size
@@ -108,7 +113,7 @@ export class NeighbourPool {
   /** A neighbour expects a chunk from someone else. */
   expects(id: string, chunk: number): void {
     const neighbour = this.#neighbours.get(id)
-    if (neighbour === undefined || neighbour.far || neighbour.held.has(chunk)) return
+    if (neighbour === undefined || neighbour.distrusted || neighbour.far || neighbour.held.has(chunk)) return
     if (neighbour.expected.set(chunk)) this.#near[chunk]!++
   }
 
@@ -140,6 +145,7 @@ export class NeighbourPool {
     const mayAsk = !this.#full && !neighbour.distrusted && neighbour.restUntil <= now
     const chunk = mayAsk ? (this.#pick(neighbour, suggestion) ?? this.#steal(neighbour, now)) : undefined
     neighbour.idleSince = undefined
+    neighbour.poked = undefined
     neighbour.passed = chunk === undefined
     if (chunk === undefined) this.#context.emit({ type: 'pass', neighbour: id })
     else this.#request(neighbour, chunk, now)
@@ -165,16 +171,21 @@ export class NeighbourPool {
 
   /** Asks someone without a slot when nothing is in flight though there is something to be had: slots may be long in coming. */
   poke(now: number): void {
-    if (this.#inFlightBytes > 0) return
+    if (this.busy) return
     for (const neighbour of this.#neighbours.values()) {
       if (neighbour.distrusted || neighbour.restUntil > now || neighbour.held.count === 0) continue
       neighbour.idleSince ??= now
       if (now - neighbour.idleSince < this.#context.limits.pokeAfterMs) continue
-      const chunk = this.#pick(neighbour, undefined)
-      if (chunk === undefined) continue
-      this.#request(neighbour, chunk, now)
-      return
+      if (this.#poke(neighbour, now)) return
     }
+  }
+
+  /** What a neighbour was asked for without a slot has come: as long as it gives none it is asked for the next one at once. */
+  pokeOn(id: string, chunk: number, now: number): void {
+    const neighbour = this.#neighbours.get(id)
+    if (neighbour?.poked !== chunk) return
+    neighbour.poked = undefined
+    if (!this.busy) this.#poke(neighbour, now)
   }
 
   /** Neighbours whose slots were of no use are asked for slots again if they would be of use now. */
@@ -203,9 +214,13 @@ export class NeighbourPool {
     }
     const told = neighbour?.held.has(chunk) === true ? this.#told.of(id, chunk) : undefined
     const expected = this.#verified?.[chunk] ?? told
-    if (expected !== undefined && sameBytes(expected, hash)) return true
-    // It was left, or lost the chunk, while its answer was under way: then nothing can be held against it.
+    if (expected !== undefined && sameBytes(expected, hash)) {
+      if (neighbour !== undefined) neighbour.failures = 0
+      return true
+    }
     if (expected !== undefined) this.distrust(id)
+    // It was left, or lost the chunk, while its answer was under way: that is no lie, but of no use either.
+    else if (neighbour !== undefined) this.#rest(neighbour, now)
     return false
   }
 
@@ -215,10 +230,9 @@ export class NeighbourPool {
     if (neighbour === undefined || !neighbour.inFlight.delete(chunk)) return
     neighbour.arriving.delete(chunk)
     this.#ended(chunk)
-    neighbour.failures++
     if (reason === 'missing') this.lost(id, chunk)
-    neighbour.restUntil = now + restMs(neighbour.failures, this.#context.random)
-    this.#unexpect(chunk)
+    this.#rest(neighbour, now)
+    this.unexpect(chunk)
   }
 
   /** The origin's own bytes of a chunk have this hash: whoever told another one lied. */
@@ -294,6 +308,7 @@ export class NeighbourPool {
       for (const [candidate, since] of other.inFlight) {
         if (since >= oldest || !this.#isWaiting(other, candidate, now - since)) continue
         if (!neighbour.held.has(candidate) || this.#context.disputed.has(candidate)) continue
+        if (this.#isNearer(neighbour, candidate)) continue
         victim = other
         chunk = candidate
         oldest = since
@@ -331,15 +346,24 @@ export class NeighbourPool {
     return best
   }
 
+  /** Someone in this peer's own zone has the chunk or expects it, and this neighbour is in another one. */
+  #isNearer(neighbour: Neighbour, chunk: number): boolean {
+    return neighbour.far && this.#near[chunk]! > 0
+  }
+
   #isWanted(chunk: number): boolean {
     const { held, pending, disputed } = this.#context
     return !held.has(chunk) && pending.isFree(chunk) && !disputed.has(chunk)
   }
 
-  #pick(neighbour: Neighbour, suggestion: number | undefined): number | undefined {
+  #pick(
+    neighbour: Neighbour,
+    suggestion: number | undefined,
+    where: 'near' | 'anywhere' = 'near',
+  ): number | undefined {
     const { held, layout, readers, random } = this.#context
     const isWanted = (chunk: number): boolean =>
-      this.#isWanted(chunk) && !(neighbour.far && this.#near[chunk]! > 0)
+      this.#isWanted(chunk) && (where === 'anywhere' || !this.#isNearer(neighbour, chunk))
     const urgent = readers.urgent(chunk => neighbour.held.has(chunk) && isWanted(chunk))
     // What is scarce among the neighbours is better chosen for everyone's sake than for a reader's.
     const isCommon = urgent !== undefined && this.#availability[urgent]! * 2 >= this.#neighbours.size
@@ -376,12 +400,27 @@ export class NeighbourPool {
     for (const chunk of chunks) {
       this.#ended(chunk)
       this.#context.emit({ type: 'cancel', neighbour: neighbour.id, chunk })
-      this.#unexpect(chunk)
+      this.unexpect(chunk)
     }
   }
 
-  /** Others may offer the chunk again. */
-  #unexpect(chunk: number): void {
+  #poke(neighbour: Neighbour, now: number): boolean {
+    const chunk = this.#pick(neighbour, undefined, 'anywhere')
+    if (chunk === undefined) return false
+    neighbour.poked = chunk
+    this.#request(neighbour, chunk, now)
+    return true
+  }
+
+  #rest(neighbour: Neighbour, now: number): void {
+    // Requests that ran side by side fail together: that is one failure.
+    if (now < neighbour.restUntil) return
+    neighbour.failures++
+    neighbour.restUntil = now + restMs(neighbour.failures, this.#context.random)
+  }
+
+  /** Others may offer the chunk again, if nobody else is asked for it. */
+  unexpect(chunk: number): void {
     const { pending, held, emit } = this.#context
     if (pending.isFree(chunk) && !held.has(chunk)) emit({ type: 'unexpect', chunk })
   }

@@ -23,6 +23,8 @@ export class Neighbour {
   passed = false
   /** Since when it was seen to have something and to offer no slots, ms. */
   idleSince: number | undefined
+  /** The chunk that it was asked for because it offers no slots. */
+  poked: number | undefined
   /** Consecutive requests that it failed to serve. */
   failures = 0
   #responseMs = 0
@@ -44,7 +46,6 @@ export class Neighbour {
     const took = Math.max(1, now - (this.inFlight.get(chunk) ?? now))
     this.inFlight.delete(chunk)
     this.arriving.delete(chunk)
-    this.failures = 0
     this.#responseMs =
       this.#responseMs === 0 ? took : this.#responseMs + RESPONSE_WEIGHT * (took - this.#responseMs)
   }

@@ -39,6 +39,11 @@ export class OriginPlan {
     this.#context = context
   }
 
+  /** Something is being read. */
+  get busy(): boolean {
+    return this.#fetches.size > 0
+  }
+
   /** The origin has failed so often, or refused, that there is no hope in it for now. */
   get hopeless(): boolean {
     const failed = this.#refused || this.#failures >= this.#context.limits.maxOriginFailures

@@ -218,11 +218,11 @@ export class DownloadSession {
    * is blamed and not asked again). A kept chunk must be stored, then {@link chunkStored} called.
    */
   chunkFromNeighbour(id: string, chunk: number, hash: Uint8Array, now: number): 'keep' | 'late' | 'wrong' {
-    this.#lastByteAt = now
     if (!this.#pool.arrived(id, chunk, hash, now)) {
       this.#pump(now)
       return 'wrong'
     }
+    this.#lastByteAt = now
     if (this.#held.has(chunk) || this.#disputed.has(chunk)) return 'late'
     this.#pending.begin(chunk)
     return 'keep'
@@ -284,12 +284,16 @@ export class DownloadSession {
     this.#lastByteAt = now
     this.#rescueAt = this.#nextRescue(now)
     this.#pool.cancel(chunk)
+    if (by.kind === 'neighbour') this.#pool.pokeOn(by.id, chunk, now)
     this.#pump(now)
   }
 
   /** A chunk could not be stored after all, was dropped as wrong, or rotted on disk. */
   chunkLost(chunk: number, by: ChunkOrigin | undefined, now: number): void {
-    if (by?.kind === 'neighbour') this.#pending.end(chunk)
+    if (by?.kind === 'neighbour') {
+      this.#pending.end(chunk)
+      this.#pool.unexpect(chunk)
+    }
     this.#trusted.clear(chunk)
     this.#pump(now)
   }
@@ -302,13 +306,15 @@ export class DownloadSession {
   }
 
   /**
-   * Moves time on: call about every 100 ms. `heldBack`: this peer's own limits hold bytes back, so that their lateness
-   * says nothing about those who send them.
+   * Moves time on: call about every 100 ms. `limited`: this peer's own limits hold bytes back, so that the lateness of what is
+   * on its way says nothing about those who send it.
    */
-  tick(now: number, heldBack = false): void {
+  tick(now: number, limited = false): void {
     const passed = now - this.#tickedAt
     this.#tickedAt = now
     if (!this.#active || this.#satisfied()) return
+    // Where nothing is on its way it is not the limits that hold it back.
+    const heldBack = limited && (this.#pool.busy || this.#origin.busy)
     if (heldBack) {
       this.#lastByteAt += passed
       this.#rescueAt += passed
@@ -319,10 +325,8 @@ export class DownloadSession {
     }
     if (now >= this.#rescueAt + this.#extraPatience(now)) this.#rescuing = true
     this.#pool.wantAgain(now)
-    if (!heldBack) {
-      this.#pool.hedge(now)
-      if (now - this.#lastByteAt > this.#limits.pokeAfterMs) this.#pool.poke(now)
-    }
+    if (!heldBack) this.#pool.hedge(now)
+    if (now - this.#lastByteAt > this.#limits.pokeAfterMs) this.#pool.poke(now)
     this.#pump(now)
   }
 

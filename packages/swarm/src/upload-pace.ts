@@ -33,6 +33,11 @@ export class UploadPace {
     return this.#sending
   }
 
+  /** Chunks that may be on their way, as far as is known. */
+  get allowed(): number {
+    return this.#allowed
+  }
+
   /** The usual time from the end of one chunk to the end of the next one while sending, ms; 0 before the first one. */
   get intervalMs(): number {
     return this.#intervalMs

@@ -26,24 +26,31 @@ export interface UploadLimits {
   readonly maxWaiting: number
   /** A slot that is not answered for this long is taken back. */
   readonly slotMs: number
+  /** A request that waits for longer is refused: whoever sent it had better ask someone else. */
+  readonly waitMs: number
 }
 
 /** The bounds that production starts from. */
 export const DEFAULT_UPLOAD_LIMITS: UploadLimits = {
   minUploads: 2,
-  maxUploads: 16,
+  maxUploads: 32,
   maxWaiting: 64,
   slotMs: 1_000,
+  waitMs: 8_000,
 }
 
 /** Slots that are never exceeded, however far away the neighbours are. */
 const MAX_DEPTH = 32
+/** Where chunks take longer than this one after another, none is promised ahead, ms. */
+const SLOW_MS = 2_000
 const ROUND_TRIP_WEIGHT = 0.2
 
 interface Waiting {
   readonly to: string
   readonly uploads: BlobUploads
   readonly chunk: number
+  /** When it came, ms. */
+  readonly at: number
   state: 'parked' | 'ready' | 'sending'
 }
 
@@ -84,14 +91,11 @@ export class UploadPlan {
     return effects
   }
 
-  /** How long before a chunk is whole it is worth to offer it, ms: a round trip to a neighbour. */
-  get leadMs(): number {
-    return this.#roundTripMs
-  }
-
-  /** A blob that neighbours are interested in, and what is held of it. Opened again, it stays as it is. */
+  /** A blob that neighbours are interested in, and what is held of it. Opened again, it stays as it is unless its size is another. */
   open(blob: string, held: ReadonlyBitfield): void {
-    if (this.#blobs.has(blob)) return
+    const known = this.#blobs.get(blob)
+    if (known?.count === held.length) return
+    if (known !== undefined) this.close(blob)
     const uploads = new BlobUploads({
       blob,
       held,
@@ -101,11 +105,7 @@ export class UploadPlan {
     this.#blobs.set(blob, uploads)
   }
 
-  isOpen(blob: string): boolean {
-    return this.#blobs.has(blob)
-  }
-
-  /** Nobody is interested in a blob any more. */
+  /** Nobody is interested in a blob any more, or it is gone. */
   close(blob: string): void {
     const uploads = this.#blobs.get(blob)
     if (uploads === undefined) return
@@ -113,20 +113,17 @@ export class UploadPlan {
     for (const need of [...uploads.needs()]) this.#left(uploads, need.receiver.id)
   }
 
-  /** How long a neighbour took to answer something, ms. Slots tell it too, but the first chunk comes before the first slot. */
-  roundTripTook(ms: number): void {
-    const known = this.#roundTripMs
-    this.#roundTripMs = known === 0 ? ms : known + ROUND_TRIP_WEIGHT * (ms - known)
-  }
-
   // ---- neighbours
 
-  /** A neighbour is interested in an open blob, and holds this. */
+  /** A neighbour is interested in an open blob, and holds this. Said again, it replaces what was known; requests stay. */
   neighbourUp(blob: string, id: string, held: ReadonlyBitfield, now: number): void {
     const uploads = this.#blobs.get(blob)
     if (uploads === undefined) return
-    this.#left(uploads, id)
+    this.#forgetNeed(uploads, id)
     uploads.up(id, held)
+    for (const request of this.#waiting) {
+      if (request.to === id && request.uploads === uploads) uploads.covers(id, request.chunk)
+    }
     this.#give(now)
   }
 
@@ -199,16 +196,18 @@ export class UploadPlan {
     const uploads = this.#blobs.get(blob)
     const need = uploads?.need(id)
     if (uploads === undefined || need === undefined) return this.#refuse(id, blob, chunk, 'missing')
-    const givenAt = this.#slotAnswered(need, true)
-    if (givenAt !== undefined) this.roundTripTook(now - givenAt)
-    if (!uploads.isOffered(chunk)) {
+    const isOffered = uploads.isOffered(chunk)
+    const givenAt = this.#slotAnswered(need, isOffered ? chunk : undefined)
+    if (givenAt !== undefined) this.#measure(now - givenAt)
+    need.receiver.silent = 0
+    if (!isOffered) {
       this.#refuse(id, blob, chunk, 'missing')
-    } else if (this.#waitingOf(id) >= this.#limits.maxWaiting) {
+    } else if (this.#find(blob, id, chunk) !== undefined || this.#waitingOf(id) >= this.#limits.maxWaiting) {
       this.#refuse(id, blob, chunk, 'busy')
     } else {
       uploads.covers(id, chunk)
       const state = uploads.isHeld(chunk) ? 'ready' : 'parked'
-      this.#waiting.add({ to: id, uploads, chunk, state })
+      this.#waiting.add({ to: id, uploads, chunk, at: now, state })
       if (state === 'ready') this.#engaged++
     }
     this.#next(now)
@@ -225,7 +224,8 @@ export class UploadPlan {
   /** A neighbour has no use for its slot. */
   passed(blob: string, id: string, now: number): void {
     const need = this.#blobs.get(blob)?.need(id)
-    if (need === undefined || this.#slotAnswered(need, false) === undefined) return
+    if (need === undefined || this.#slotAnswered(need, undefined) === undefined) return
+    need.receiver.silent = 0
     need.passed = true
     this.#give(now)
   }
@@ -245,11 +245,16 @@ export class UploadPlan {
     for (const uploads of this.#blobs.values()) {
       for (const need of uploads.needs()) {
         while (need.open.length > 0 && now - need.open[0]!.at >= this.#limits.slotMs) {
-          // Whoever is silent comes after all others, but is not forgotten: its answer may have been lost here.
-          need.receiver.load++
-          this.#slotAnswered(need, false)
+          // Whoever is silent comes after others, but is not forgotten: its answer may have come too late.
+          need.receiver.silent++
+          this.#slotAnswered(need, undefined)
         }
       }
+    }
+    for (const request of this.#waiting) {
+      if (request.state === 'sending' || now - request.at < this.#limits.waitMs) continue
+      this.#refuse(request.to, request.uploads.blob, request.chunk, 'busy')
+      this.#dequeue(request)
     }
     this.#next(now)
   }
@@ -293,6 +298,7 @@ export class UploadPlan {
   #depth(): number {
     const interval = this.#pace.intervalMs
     if (interval === 0) return this.#limits.minUploads + 1
+    if (interval > SLOW_MS) return this.#pace.allowed
     const { minUploads } = this.#limits
     return Math.min(MAX_DEPTH, minUploads + Math.max(1, Math.ceil(this.#roundTripMs / interval)))
   }
@@ -306,7 +312,9 @@ export class UploadPlan {
         this.#hungry.delete(need)
         continue
       }
-      const load = need.receiver.load + need.receiver.slots
+      const { slots, silent } = need.receiver
+      if (silent > 0 && slots > 0) continue
+      const load = need.receiver.load + slots + silent
       if (load < least) {
         best = need
         least = load
@@ -318,8 +326,8 @@ export class UploadPlan {
     return best
   }
 
-  #slotAnswered(need: Need, used: boolean): number | undefined {
-    const givenAt = need.uploads.answered(need, used)
+  #slotAnswered(need: Need, chunk: number | undefined): number | undefined {
+    const givenAt = need.uploads.answered(need, chunk)
     if (givenAt === undefined) return undefined
     this.#engaged--
     if (need.lacking > need.open.length && !need.passed) this.#hungry.add(need)
@@ -349,20 +357,30 @@ export class UploadPlan {
   }
 
   #left(uploads: BlobUploads, id: string): void {
+    this.#forgetNeed(uploads, id)
+    uploads.down(id)
+    for (const request of this.#waiting) {
+      if (request.to !== id || request.uploads !== uploads || request.state === 'sending') continue
+      this.#refuse(id, uploads.blob, request.chunk, 'missing')
+      this.#dequeue(request)
+    }
+  }
+
+  #forgetNeed(uploads: BlobUploads, id: string): void {
     const need = uploads.need(id)
     if (need === undefined) return
     this.#engaged -= need.open.length
-    uploads.down(id)
     this.#hungry.delete(need)
-    for (const request of this.#waiting) {
-      if (request.to === id && request.uploads === uploads && request.state !== 'sending')
-        this.#dequeue(request)
-    }
+  }
+
+  #measure(roundTrip: number): void {
+    const known = this.#roundTripMs
+    this.#roundTripMs = known === 0 ? roundTrip : known + ROUND_TRIP_WEIGHT * (roundTrip - known)
   }
 
   #receiver(id: string): Receiver {
     let receiver = this.#receivers.get(id)
-    if (receiver === undefined) this.#receivers.set(id, (receiver = { id, load: 0, slots: 0 }))
+    if (receiver === undefined) this.#receivers.set(id, (receiver = { id, load: 0, slots: 0, silent: 0 }))
     return receiver
   }
 

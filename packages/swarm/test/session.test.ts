@@ -96,10 +96,24 @@ describe('a download session', () => {
     })
 
     it('asks without a slot when somebody has something and offers nothing for long', () => {
-      const { session, acts } = start()
+      const { session, keep, acts } = start()
       for (let now = 100; now <= 3000; now += 100) session.tick(now)
       assert.deepEqual(acts(), [])
       for (let now = 3100; now <= 3700; now += 100) session.tick(now)
+      assert.deepEqual(acts(), ['request a 0'])
+      keep('a', 0, 3800)
+      assert.deepEqual(acts(), ['request a 1'], 'and for the next one as soon as that came')
+      session.slotOffered('a', 2, 3850)
+      keep('a', 1, 3900)
+      assert.deepEqual(acts(), ['request a 2'], 'until it offers slots again')
+    })
+
+    it('takes refusals of requests that ran side by side for one', () => {
+      const { session, acts } = start()
+      for (const chunk of [0, 1, 2]) session.slotOffered('a', chunk, 0)
+      for (const chunk of [0, 1, 2]) session.requestFailed('a', chunk, 'busy', 10)
+      acts()
+      session.slotOffered('a', 0, 510)
       assert.deepEqual(acts(), ['request a 0'])
     })
   })
@@ -120,9 +134,10 @@ describe('a download session', () => {
   })
 
   it('blames nobody and gives up nothing while its own limits hold bytes back', () => {
-    const start = () => {
+    const start = (asks: boolean) => {
       const { session } = sessionAmong(['slow', 'idle'])
       session.readerAdded(1, 0, layout.count, false, 0)
+      if (asks) session.slotOffered('slow', 0, 0)
       session.takeEffects()
       return session
     }
@@ -130,8 +145,10 @@ describe('a download session', () => {
       for (let ms = 100; ms <= seconds * 1000; ms += 100) session.tick(ms, heldBack)
       return new Set(session.takeEffects().map(({ type }) => type))
     }
-    assert.deepEqual([...typesAfter(start(), 120, true)], [])
-    assert.ok(typesAfter(start(), 10, false).has('fetch-origin'))
-    assert.ok(typesAfter(start(), 120, false).has('give-up'))
+    assert.deepEqual([...typesAfter(start(true), 120, true)], [])
+    assert.ok(typesAfter(start(true), 10, false).has('fetch-origin'))
+    assert.ok(typesAfter(start(true), 120, false).has('give-up'))
+    // What another download has on its way is no excuse for one that has nothing.
+    assert.ok(typesAfter(start(false), 10, true).has('request'))
   })
 })

@@ -359,7 +359,7 @@ export class Download implements LinkedDownload {
     this.#context.metrics.receivedFromPeer(bytes.length)
     const verdict = this.#session.chunkFromNeighbour(neighbour, chunk, hash, this.#now())
     if (verdict === 'keep') await this.#keep(chunk, bytes, hash, { kind: 'neighbour', id: neighbour })
-    else if (verdict === 'wrong' && !this.stored.held.has(chunk)) {
+    else if (!this.stored.held.has(chunk)) {
       this.#context.neighbourhood.pushLost(this.digest, chunk)
     }
   }

@@ -52,8 +52,8 @@ export interface Neighbourhood {
   pushLost(blob: Digest, chunk: number): void
   /** What a neighbour's request for a chunk is answered with. */
   readonly serve: ChunkSource
-  /** Forgets the open handle on a blob. */
-  closeBlob(blob: Digest): void
+  /** A blob is gone from the store: nothing of it is on offer. */
+  blobRemoved(blob: Digest): void
   close(): void
 }
 
@@ -115,15 +115,17 @@ export function createNeighbourhood(options: {
       if (download.stored.layout.size === message.size) link.send(holdsOf(download.stored))
       return
     }
-    const { count } = chunkLayout(message.size)
+    // What is not known here is not on offer either; a download of it would ask this neighbour for what it holds.
     const stored = await store.find(message.blob)
-    const isSame = stored?.layout.size === message.size
-    if (interests.get(link)?.has(message.blob) === true) {
-      const ours = isSame ? stored.held : new Bitfield(count)
-      uploader.interested(message.blob, link.peerId, Bitfield.fromBytes(count, message.held), ours)
+    if (stored === undefined) return
+    if (stored.layout.size === message.size) {
+      if (interests.get(link)?.has(message.blob) === true) {
+        const theirs = Bitfield.fromBytes(stored.layout.count, message.held)
+        uploader.interested(message.blob, link.peerId, theirs, stored.held)
+      }
+      link.send(holdsOf(stored))
     }
-    if (isSame) link.send(holdsOf(stored))
-    stored?.release()
+    stored.release()
   }
 
   /** A neighbour said what it holds of a blob that is downloaded here. */
@@ -222,7 +224,10 @@ export function createNeighbourhood(options: {
       uploader.chunkLost(blob, chunk)
     },
     serve: uploader.serve,
-    closeBlob: blob => openBlobs.close(blob),
+    blobRemoved: blob => {
+      openBlobs.close(blob)
+      uploader.removed(blob)
+    },
     close: () => {
       closing.abort(new Error('the peer stops'))
       stopListening()

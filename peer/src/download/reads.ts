@@ -259,7 +259,7 @@ export function createReads(options: {
           refuted.add(digest)
         }),
         store.onRemoved(digest => {
-          neighbourhood.closeBlob(digest)
+          neighbourhood.blobRemoved(digest)
           scheduler?.send({ type: 'leave', blob: digest })
         }),
       )

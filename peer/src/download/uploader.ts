@@ -44,6 +44,12 @@ export class Uploader {
     this.#perform()
   }
 
+  /** A blob is gone from the store. */
+  removed(blob: Digest): void {
+    this.#plan.close(blob)
+    this.#perform()
+  }
+
   /** A neighbour is not interested in a blob any more. `last`: nobody is. */
   left(blob: Digest, peerId: string, last: boolean): void {
     this.#plan.neighbourLeft(blob, peerId, this.#now())
@@ -134,18 +140,21 @@ export class Uploader {
     if (signal.aborted || this.#turns.has(key)) return 'busy'
     const { promise, resolve } = Promise.withResolvers<'now' | 'missing' | 'busy'>()
     const onAbort = (): void => {
+      // Its place is given back first: the plan may find it to be next at this very moment.
+      this.#turns.delete(key)
       this.#plan.cancelled(blob, peerId, chunk, this.#now())
       resolve('busy')
       this.#perform()
     }
-    this.#turns.set(key, { resolve })
+    const turn: Turn = { resolve }
+    this.#turns.set(key, turn)
     signal.addEventListener('abort', onAbort, { once: true })
     this.#plan.requested(blob, peerId, chunk, this.#now())
     this.#perform()
     try {
       return await promise
     } finally {
-      this.#turns.delete(key)
+      if (this.#turns.get(key) === turn) this.#turns.delete(key)
       signal.removeEventListener('abort', onAbort)
     }
   }

@@ -24,7 +24,8 @@ import { createUpstreams, type Upstream, type Upstreams } from './upstreams.ts'
 const HELPER_MS = 15_000
 
 /**
- * The allowed upstreams, each with its origin, and the sites that URLs may be read from. Reads the files of private certificate authorities.
+ * The allowed upstreams, each with its origin, the sites that URLs may be read from, and what connections to other hosts are made
+ * with. Reads the files of private certificate authorities.
  * @throws what reading those files throws.
  */
 export async function openOrigins(options: {
@@ -34,7 +35,7 @@ export async function openOrigins(options: {
   readonly metrics: Metrics
   /** The limit on what all of them send. */
   readonly throttle: Throttle | undefined
-}): Promise<{ readonly upstreams: Upstreams; readonly sites: Sites }> {
+}): Promise<{ readonly upstreams: Upstreams; readonly sites: Sites; readonly site: SiteOptions }> {
   const { config, loopMarker, log, metrics, throttle } = options
   const requests = metrics.counter({
     name: 'origin_requests_total',
@@ -89,7 +90,7 @@ export async function openOrigins(options: {
   )
   const urlCa = await readCa(config.urls.caFile)
   const sites = createSites({ allow: config.urls.allow, ca: urlCa, configured, buckets, site, log })
-  return { upstreams: createUpstreams({ upstreams, default: config.defaultUpstream }), sites }
+  return { upstreams: createUpstreams({ upstreams, default: config.defaultUpstream }), sites, site }
 }
 
 /** Whether registry clients can be served from it. */
@@ -129,9 +130,10 @@ async function readCa(file: string | undefined): Promise<string | undefined> {
 export async function openProxyHosts(options: {
   readonly config: PeerConfig
   readonly upstreams: Upstreams
-  readonly loopMarker: string
+  /** As {@link openOrigins} makes it. */
+  readonly site: SiteOptions
 }): Promise<ProxyHosts> {
-  const { config, upstreams, loopMarker } = options
+  const { config, upstreams, site } = options
   const addresses = await Promise.all(
     config.upstreams.map(async (upstream): Promise<UpstreamAddress> => {
       const { name } = upstream
@@ -145,7 +147,7 @@ export async function openProxyHosts(options: {
     addresses,
     tunnelHosts: tunnelHosts.map(origin => new URL(origin)),
     interceptHosts,
-    loopMarker,
+    site,
   })
 }
 

@@ -95,8 +95,8 @@ export function createPeer(
     const loopMarker = `darter-${randomBytes(8).toString('hex')}`
     const rates = createRateLimits(config.transfers, clock, metrics)
     const throttle = rates.fromOrigins
-    const { upstreams, sites } = await openOrigins({ config, loopMarker, log, metrics, throttle })
-    const hosts = await openProxyHosts({ config, upstreams, loopMarker })
+    const { upstreams, sites, site } = await openOrigins({ config, loopMarker, log, metrics, throttle })
+    const hosts = await openProxyHosts({ config, upstreams, site })
     const proxy = await openForwardProxy(config, hosts, log, metrics)
     const downloadMetrics = createDownloadMetrics(metrics)
 

@@ -1,6 +1,10 @@
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { createServer } from 'node:http'
 import { after, describe, test } from 'node:test'
-import type { Origin } from '@darter/origin'
+import type { Origin, UrlSiteOptions } from '@darter/origin'
+import { createThrottle, systemClock } from '@darter/runtime'
+import { boundPort } from '../src/doors/registry-door.ts'
 import { createProxyHosts, parseAbsoluteForm, parseAuthority } from '../src/proxy/index.ts'
 import { createUpstreams, type Upstream } from '../src/upstreams.ts'
 
@@ -59,6 +63,10 @@ describe('absolute form', () => {
     for (const url of ['http://u:p@a/', 'http:///x', 'http://a:99999/', 'http://a\\b/']) {
       assert.throws(() => parseAbsoluteForm(url), { code: 'TARGET_INVALID' })
     }
+    assert.throws(() => parseAbsoluteForm('http://alice:opensesame@plain.test/v2/?token=abc'), {
+      message:
+        'the request target "http://plain.test" holds a user name or a password: they belong in an Authorization header',
+    })
   })
 })
 
@@ -79,7 +87,7 @@ describe('the allow list', () => {
       text => new URL(text),
     ),
     interceptHosts: ['registry-1.docker.io', 'corp.example:5000'],
-    loopMarker: 'test',
+    site: { loopMarker: 'test' },
   })
   after(() => hosts.close())
   const find = (text: string) => {
@@ -123,4 +131,47 @@ describe('the allow list', () => {
       assert.equal(find(authority), undefined, authority)
     }
   })
+})
+
+test('what is passed on is counted, kept to the rate of origins, and cut when it stalls', async t => {
+  const server = createServer((request, response) => {
+    response.writeHead(200, { 'content-length': 30_000 })
+    if (request.url === '/stalls') response.write('a')
+    else response.end(Buffer.alloc(30_000))
+  })
+  await once(server.listen(0, '127.0.0.1'), 'listening')
+  const port = boundPort(server)
+  let waits = 0
+  const statuses: (number | undefined)[] = []
+  const site: Pick<UrlSiteOptions, 'loopMarker' | 'limits' | 'throttle' | 'onRequest'> = {
+    loopMarker: 'test',
+    limits: { progressTimeoutMs: 50 },
+    throttle: createThrottle({ bytesPerSecond: 100_000, clock: systemClock, onWait: () => waits++ }),
+    onRequest: ({ kind, status }) => kind === 'forward' && statuses.push(status),
+  }
+  const hosts = createProxyHosts({
+    upstreams: createUpstreams({ upstreams: [] }),
+    addresses: [],
+    tunnelHosts: [new URL(`http://127.0.0.1:${port}`)],
+    interceptHosts: [],
+    site,
+  })
+  t.after(async () => {
+    await hosts.close()
+    server.closeAllConnections()
+    server.close()
+  })
+  const forwarder = hosts.find({ host: '127.0.0.1', port })?.forwarder
+  assert(forwarder)
+  const read = async (path: string) => {
+    const signal = AbortSignal.timeout(10_000)
+    const { body } = await forwarder.forward({ method: 'GET', path, headers: {}, signal })
+    let bytes = 0
+    for await (const piece of body) bytes += piece.byteLength
+    return bytes
+  }
+  assert.equal(await read('/x'), 30_000)
+  assert(waits > 0, 'the rate did not count')
+  await assert.rejects(read('/stalls'), { code: 'ORIGIN_STALLED' })
+  assert.deepEqual(statuses, [200, 200])
 })

@@ -9,6 +9,7 @@ import { after, describe, test } from 'node:test'
 import { connect as connectTls, createServer as createTlsServer } from 'node:tls'
 import { createOutwardLookup } from '@darter/origin'
 import { createLogger, createMetrics, systemClock } from '@darter/runtime'
+import { until } from '@darter/testing'
 import { createProxyMetrics, loadOrCreateAuthority } from '../src/proxy/index.ts'
 import { createTunnels } from '../src/proxy/tunnels.ts'
 
@@ -132,7 +133,11 @@ describe('tunnels', () => {
     return { client, inner }
   }
 
-  const tunnels = (options: { readonly idleTimeoutMs?: number; readonly maxTunnels?: number } = {}) =>
+  const tunnels = (
+    options: Partial<
+      Pick<Parameters<typeof createTunnels>[0], 'idleTimeoutMs' | 'maxTunnels' | 'lookup'>
+    > = {},
+  ) =>
     createTunnels({
       lookup: createOutwardLookup(),
       clock: systemClock,
@@ -172,7 +177,7 @@ describe('tunnels', () => {
   })
 
   test('there are no more than allowed, and a closed one makes room', async () => {
-    const port = await listening(socket => void socket.on('error', () => {}).resume())
+    const port = await listening(socket => void socket.on('end', () => socket.end()).resume())
     const some = tunnels({ maxTunnels: 1 })
     const first = await pair()
     await some.open(first.inner, Buffer.alloc(0), loopback(port), () => {})
@@ -180,10 +185,46 @@ describe('tunnels', () => {
     const busy = some.open(second.inner, Buffer.alloc(0), loopback(port), assert.fail)
     await assert.rejects(busy, { code: 'TUNNELS_BUSY' })
     first.client.destroy()
-    await some.close(AbortSignal.timeout(5000))
-    await some.open(second.inner, Buffer.alloc(0), loopback(port), () => {})
+    await until('room', () =>
+      some
+        .open(second.inner, Buffer.alloc(0), loopback(port), () => {})
+        .then(
+          () => true,
+          () => false,
+        ),
+    )
     second.client.destroy()
     await some.close(AbortSignal.timeout(5000))
+  })
+
+  test('one that is being dialled when the end comes is never opened, and none is after it', async () => {
+    const port = await listening(() => assert.fail('it was dialled'))
+    const { client, inner } = await pair()
+    const asked = Promise.withResolvers<() => void>()
+    const all = tunnels({
+      lookup: (_name, _options, done) =>
+        asked.resolve(() => done(null, [{ address: '127.0.0.1', family: 4 }])),
+    })
+    const stopped = { code: 'TUNNEL_FAILED', message: /this peer is stopping/ }
+    const dialled = all.open(inner, Buffer.alloc(0), { host: 'slow.test', port }, assert.fail)
+    const answer = await asked.promise
+    const refused = assert.rejects(dialled, stopped)
+    await all.close(AbortSignal.timeout(5000))
+    answer()
+    await refused
+    await assert.rejects(all.open(inner, Buffer.alloc(0), loopback(port), assert.fail), stopped)
+    client.destroy()
+  })
+
+  test('one whose client goes away while it is being dialled is not opened', async () => {
+    const ended = Promise.withResolvers<void>()
+    const port = await listening(socket => void socket.on('end', ended.resolve).resume())
+    const { client, inner } = await pair()
+    const opened = tunnels().open(inner, Buffer.alloc(0), loopback(port), assert.fail)
+    inner.destroy()
+    await assert.rejects(opened, { code: 'CLIENT_GONE' })
+    await ended.promise
+    client.destroy()
   })
 
   test('an idle one is closed; at the end busy ones are cut when the time is over', async () => {

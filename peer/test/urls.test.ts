@@ -44,17 +44,28 @@ test('user and password become a header, and are in no message', () => {
     }
     return assert.fail(`${target} was read`)
   }
-  for (const url of [
-    'ftp://u:hunter2@h/?t=hunter2',
-    'https://u:hunter2@/x',
-    'https://h:hunter2/?hunter2',
-    '',
-  ]) {
-    const message = refused(`/url/${encodeURIComponent(url)}`)
-    if (!url.startsWith('https://h:')) assert(!message.includes('hunter2'), message)
+  for (const [url, shown] of [
+    ['ftp://u:hunter2@h/?t=hunter2', 'ftp://h'],
+    ['https://u:hunter2@/x', 'https://...'],
+    ['https://u:hunter2@h:99999/x', 'https://h:99999'],
+    ['https:/u:hunter2@h/x', '...'],
+    ['', ''],
+  ] as const) {
+    for (const text of [encodeURIComponent(url), encodeURIComponent(encodeURIComponent(url)), url]) {
+      const message = refused(`/url/${text}`)
+      assert(!message.includes('hunter2'), message)
+      if (text === encodeURIComponent(url)) assert(message.includes(`the URL "${shown}" must`), message)
+    }
   }
-  assert.doesNotMatch(refused('/url/https%3A%2F%2Fh%2F%zz%3Fhunter2'), /hunter2/)
+  assert.match(refused('/url/https%3A%2F%2Fu%3Ahunter2%40h%2F%ZZ%3Fhunter2'), /^the URL "https:\/\/h" is not/)
   assert.throws(() => parseUrlTarget(`/url/https://h/${'x'.repeat(9000)}`), TargetTooLongError)
+})
+
+test('a user name and a password are bytes, and a % in them that begins none stands for itself', () => {
+  const { url, authorization } = parseUrlTarget('/url/https://a%FF:100%safe%3A@h/x')
+  assert.equal(url.href, 'https://h/x')
+  const pair = Buffer.concat([Buffer.from('a'), Buffer.from([0xff]), Buffer.from(':100%safe:')])
+  assert.equal(authorization, `Basic ${pair.toString('base64')}`)
 })
 
 test('what signs a URL, and the fragment, do not count; the rest does, byte for byte', () => {

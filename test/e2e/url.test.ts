@@ -164,6 +164,15 @@ describe('content by URL', needed, () => {
     assert.equal(sha256(good.body), layer.digest)
   })
 
+  test('a page among the content is none of the door’s own in a browser', async () => {
+    files.put('page.html', Buffer.from('<script>alert(1)</script>'))
+    const { status, headers } = await curl(door(peer(0), `${meter.url}/page.html`))
+    assert.equal(status, 200)
+    assert.equal(headers.get('content-type'), 'text/html')
+    assert.equal(headers.get('x-content-type-options'), 'nosniff')
+    assert.equal(headers.get('content-security-policy'), 'sandbox')
+  })
+
   test('what is not allowed is refused before anything is sent', async () => {
     const ask = (url: string, args: readonly string[] = []) => curl(door(peer(0), url), args)
     const message = (body: Buffer) => body.toString('utf8')

@@ -155,6 +155,19 @@ test('a bucket takes what AWS tools read from the environment where its own sett
   const profile = await bucket('    profile: x\n', keys)
   assert.deepEqual(profile.credentials, { file: '/nowhere/.aws/credentials', profile: 'x' })
 
+  for (const [variable, value, shown] of [
+    ['AWS_ENDPOINT_URL', 'minio:9000', /AWS_ENDPOINT_URL must be https:\/\/HOST.* not "minio:9000"$/],
+    [
+      'AWS_ENDPOINT_URL_S3',
+      'https://u:pass@minio',
+      /AWS_ENDPOINT_URL_S3 must be .* not "https:\/\/\*+@minio"$/,
+    ],
+    ['AWS_ENDPOINT_URL', 'http://minio:9000/path', /must be/],
+    ['AWS_ENDPOINT_URL', 'minio', /must be/],
+  ] as const) {
+    await assert.rejects(bucket('', { [variable]: value }), { name: 'ConfigError', message: shown })
+  }
+
   assert.match(
     await refused('upstreams: [{name: m, url: "s3://weights", docker-config: /x}]'),
     /means nothing for a bucket/,

@@ -3,7 +3,8 @@ import { createOutwardLookup } from './address-guard.ts'
 import type { ForwardRequest, ForwardResponse } from './contract.ts'
 import { endToEnd, textOf } from './headers.ts'
 import { DEFAULT_LIMITS } from './limits.ts'
-import { createTransport, type TransportLimits } from './transport.ts'
+import { createTransport } from './transport.ts'
+import type { UrlSiteOptions } from './url.ts'
 
 /** Passes requests on to one host as they are: no credentials are added, no redirect is followed, no retry is made. */
 export interface HostForwarder {
@@ -22,15 +23,12 @@ export interface HostForwarder {
  * A {@link HostForwarder}. A host that is written as an address is taken as it is; a name leads to addresses outside
  * of this machine and its links alone.
  */
-export function createHostForwarder(options: {
-  readonly url: URL
-  /** PEM of the authorities that the host is verified with instead of the system's. */
-  readonly ca?: string | undefined
-  /** The pseudonym in the `Via` header of every request. */
-  readonly loopMarker: string
-  readonly limits?: Partial<TransportLimits> | undefined
-}): HostForwarder {
-  const { url, ca, loopMarker } = options
+export function createHostForwarder(
+  options: Pick<UrlSiteOptions, 'ca' | 'loopMarker' | 'limits' | 'throttle' | 'onRequest'> & {
+    readonly url: URL
+  },
+): HostForwarder {
+  const { url, ca, loopMarker, throttle, onRequest } = options
   const limits = { ...DEFAULT_LIMITS, ...options.limits }
   const lookup = createOutwardLookup()
   const transport = createTransport({
@@ -39,6 +37,8 @@ export function createHostForwarder(options: {
     ca,
     guard: { upstreamLookup: lookup, guardedLookup: lookup, checkLiteral: () => {} },
     limits,
+    throttle,
+    onRequest,
   })
   return {
     url,

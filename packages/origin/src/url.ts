@@ -1,4 +1,4 @@
-import type { Digest } from '@darter/oci'
+import { type Digest, parseContentRange } from '@darter/oci'
 import { type Clock, delay, type Random, systemClock, systemRandom, type Throttle } from '@darter/runtime'
 import { createAddressGuard } from './address-guard.ts'
 import type { BlobBody } from './contract.ts'
@@ -130,11 +130,12 @@ export function createUrlSite(options: UrlSiteOptions): UrlSite {
     onBytes: options.onBytes,
   })
 
-  /** Reads with retries; `use` gets an answer with status 200 or 206, or a redirect that tells everything, and all redirects. */
+  /** Reads with retries; `use` gets an answer with status 200 or 206, or another one that `tells` enough, and all redirects. */
   const reading = <T>(
     request: UrlRequest,
     method: 'GET' | 'HEAD',
     range: string | undefined,
+    tells: (answer: Answer) => boolean,
     use: (answer: Answer, way: readonly Answer[]) => T,
   ): Promise<T> =>
     retrying({ ...limits, random, clock, sleep }, request.signal, async () => {
@@ -156,11 +157,10 @@ export function createUrlSite(options: UrlSiteOptions): UrlSite {
         secrets: new Set(Object.keys(prepared.headers).filter(name => !plain.has(name))),
         onRedirect: redirect => {
           way.push(redirect)
-          return method === 'HEAD' && tellsAll(redirect) ? 'stop' : 'follow'
+          return method === 'HEAD' && tells(redirect) ? 'stop' : 'follow'
         },
       })
-      const told = answer.status === 200 || answer.status === 206 || (method === 'HEAD' && tellsAll(answer))
-      if (!told) throw await refused(answer)
+      if (answer.status !== 200 && answer.status !== 206 && !tells(answer)) throw await refused(answer)
       try {
         return use(answer, way)
       } catch (error) {
@@ -169,23 +169,28 @@ export function createUrlSite(options: UrlSiteOptions): UrlSite {
       }
     })
 
-  const head = (request: UrlRequest, method: 'GET' | 'HEAD'): Promise<DescribedUrl> =>
-    reading(request, method, method === 'GET' ? 'bytes=0-0' : undefined, (answer, way) => {
+  const head = (request: UrlRequest, method: 'GET' | 'HEAD'): Promise<DescribedUrl> => {
+    const [range, tells] =
+      method === 'GET' ? (['bytes=0-0', isEmpty] as const) : ([undefined, tellsAll] as const)
+    return reading(request, method, range, tells, (answer, way) => {
       answer.watch().cancel()
       const { status, headers } = answer
+      const empty = isEmpty(answer)
       const digestOf = (one: Answer) => toldDigest(one.status, one.headers)
       const all = [...way, answer]
       const own = all.filter(({ url }) => url.origin === site.origin).map(digestOf)
       const ownDigest = own.find(digest => digest !== undefined)
       return {
-        size: toldSize(status, headers),
+        size: empty ? 0 : toldSize(status, headers),
         digest: ownDigest ?? all.map(digestOf).find(digest => digest !== undefined),
         isOwnDigest: ownDigest !== undefined,
         // A redirect's own entity tag is not that of what it leads to.
         validator: status < 300 ? toldValidator(headers) : undefined,
-        headers: describing(all),
+        // A refusal describes itself.
+        headers: empty ? {} : describing(all),
       }
     })
+  }
 
   return {
     describe: async request => {
@@ -201,7 +206,7 @@ export function createUrlSite(options: UrlSiteOptions): UrlSite {
       const asked = from !== undefined || to !== undefined
       if (asked) checkSpan(from ?? 0, to)
       const range = asked ? `bytes=${from ?? 0}-${to === undefined ? '' : to - 1}` : undefined
-      return await reading(request, 'GET', range, (answer, way) => {
+      return await reading(request, 'GET', range, never, (answer, way) => {
         if (contradict(validator, toldValidator(answer.headers))) throw new OriginChangedError(answer.subject)
         return { ...openAnswer(answer, from, to), headers: describing([...way, answer]) }
       })
@@ -211,10 +216,18 @@ export function createUrlSite(options: UrlSiteOptions): UrlSite {
   }
 }
 
+const never = () => false
+
 /** Whether a redirect says of what it leads to all that can be asked. */
 function tellsAll({ status, headers }: Answer): boolean {
   const isRedirect = status >= 300 && status < 400
   return isRedirect && toldDigest(status, headers) !== undefined && toldSize(status, headers) !== undefined
+}
+
+/** Whether an answer refuses the first byte because there is none (RFC 9110 15.5.17). */
+function isEmpty({ status, headers }: Answer): boolean {
+  const range = status === 416 ? parseContentRange(textOf(headers['content-range'])) : undefined
+  return range?.kind === 'unsatisfied' && range.size === 0
 }
 
 /** What the answers on the way say of the content, later ones first. Of redirects only what is meant for the target counts. */

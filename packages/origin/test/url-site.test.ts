@@ -122,6 +122,22 @@ test('a URL that is signed for GET alone is described by its first byte', async 
   assert.equal(server.requests[1]?.headers.range, 'bytes=0-0')
 })
 
+test('a file without any byte that is signed for GET alone is described as empty, and has no first byte', async () => {
+  await using server = await serve(({ method, headers }, response) => {
+    if (method === 'HEAD') response.writeHead(403).end()
+    else if (headers.range === undefined) response.writeHead(200, { 'content-length': 0 }).end()
+    else response.writeHead(416, { 'content-range': 'bytes */0', 'content-type': 'text/html' }).end('none')
+  })
+  await using site = openSite(server.url)
+  const described = await site.describe(ask(server.url))
+  assert.equal(described.size, 0)
+  assert.equal(described.validator, undefined)
+  assert.deepEqual(described.headers, {})
+  assert.equal((await readAll((await site.open(ask(server.url))).body)).length, 0)
+  const first = site.open({ ...ask(server.url), from: 0, to: 1 })
+  await assert.rejects(first, error => error instanceof OriginStatusError && error.status === 416)
+})
+
 test('another version than the one that was begun with is no continuation', async () => {
   let etag = '"v1"'
   await using server = await serve(({ method, headers }, response) =>

@@ -36,7 +36,7 @@ export interface UpstreamHints {
  * @throws {NameInvalidError} {@link TargetInvalidError}
  */
 export function chooseUpstream(hints: UpstreamHints, upstreams: Upstreams): ChosenUpstream {
-  const ns = singleNs(hints.query)
+  const ns = singleNs(hints)
   const [first, rest] = splitFirst(hints.name)
   const named = first === undefined ? undefined : upstreams.find(first)
   if (named !== undefined && first !== undefined) {
@@ -59,9 +59,9 @@ export function upstreamOfHost(upstream: Upstream, name: string | undefined): Ch
   return { upstream, repository, form: { prefix: '', ns: undefined } }
 }
 
-function singleNs(query: URLSearchParams): string | undefined {
+function singleNs({ query, name = '' }: Pick<UpstreamHints, 'query' | 'name'>): string | undefined {
   const values = new Set(query.getAll('ns'))
-  if (values.size > 1) throw new TargetInvalidError(`?${query.toString()}`, 'names two registries in "ns"')
+  if (values.size > 1) throw new TargetInvalidError(`/v2/${name}`, 'names two registries in "ns"')
   const [value] = values
   return value === '' ? undefined : value
 }

@@ -1,12 +1,14 @@
 import { DarterError, quoted } from '@darter/oci'
+import { shownTarget } from '../shown-target.ts'
 
 /** A request for something that no registry API has. */
 export class RouteUnknownError extends DarterError {
   readonly code = 'ROUTE_UNKNOWN'
 
+  /** @param target - as it came; what may be secret of it is not shown. */
   constructor(target: string) {
     super(
-      `there is nothing at ${quoted(target)}: this is an OCI registry, its API is below /v2/; URLs are read below /url/`,
+      `there is nothing at ${quoted(shownTarget(target))}: this is an OCI registry, its API is below /v2/; URLs are read below /url/`,
     )
   }
 }
@@ -15,9 +17,12 @@ export class RouteUnknownError extends DarterError {
 export class TargetInvalidError extends DarterError {
   readonly code = 'TARGET_INVALID'
 
-  /** @param reason - what is wrong with it, as the end of a sentence that starts with the target. */
+  /**
+   * @param target - as it came; what may be secret of it is not shown.
+   * @param reason - what is wrong with it, as the end of a sentence that starts with the target.
+   */
   constructor(target: string, reason: string) {
-    super(`the request target ${quoted(target)} ${reason}`)
+    super(`the request target ${quoted(shownTarget(target))} ${reason}`)
   }
 }
 

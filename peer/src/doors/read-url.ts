@@ -130,7 +130,7 @@ async function sendThrough(
       fromOrigin += piece.byteLength
       if (!partial) hash.update(piece)
       if (last !== undefined) yield last
-      last = Uint8Array.from(piece)
+      last = new Uint8Array(piece)
     }
     if (!partial) found = parseDigest(`${algorithm}:${hash.digest('hex')}`)
     if (digest !== undefined && found !== undefined && found !== digest) throw new OriginCorruptError(digest)
@@ -159,6 +159,9 @@ function forwarded({ request }: ClientRequest): Record<string, string> {
 function headersOf({ described, digest }: UrlContent): Record<string, string> {
   const headers: Record<string, string> = {
     'content-type': 'application/octet-stream',
+    // A page that an origin serves is not to act as one of this door's own in a browser.
+    'x-content-type-options': 'nosniff',
+    'content-security-policy': 'sandbox',
     ...(digest !== undefined && { etag: `"${digest}"` }),
     'accept-ranges': 'bytes',
   }

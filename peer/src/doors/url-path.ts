@@ -1,6 +1,7 @@
 import { UrlInvalidError } from '../urls/errors.ts'
 import { TargetTooLongError } from './errors.ts'
 import { MAX_TARGET_LENGTH } from './registry-path.ts'
+import { percentDecoded } from '../shown-target.ts'
 
 const PREFIX = '/url/'
 const SCHEME = /^(?:https?|s3):\/\//i
@@ -24,26 +25,24 @@ export function parseUrlTarget(target: string): UrlTarget {
   if (target.length > MAX_TARGET_LENGTH) throw new TargetTooLongError(target.length, MAX_TARGET_LENGTH)
   const given = target.slice(PREFIX.length)
   const text = SCHEME.test(given) ? given : decode(given)
-  // What stands after a question mark may be secret.
-  const shown = text.replace(/[?#].*$/s, '').replace(/\/\/[^/@]*@/, '//')
   if (!SCHEME.test(text) || !URL.canParse(text)) {
-    throw new UrlInvalidError(shown, 'must begin with https://, http:// or s3:// and be well-formed')
+    throw new UrlInvalidError(text, 'must begin with https://, http:// or s3:// and be well-formed')
   }
   const url = new URL(text)
-  if (url.hostname === '') throw new UrlInvalidError(shown, 'names no host')
+  if (url.hostname === '') throw new UrlInvalidError(text, 'names no host')
   const { username, password } = url
   url.username = ''
   url.password = ''
   url.hash = ''
   if (username === '' && password === '') return { url, authorization: undefined }
-  const pair = `${decode(username)}:${decode(password)}`
-  return { url, authorization: `Basic ${Buffer.from(pair, 'utf8').toString('base64')}` }
+  const pair = Buffer.concat([percentDecoded(username), Buffer.from(':'), percentDecoded(password)])
+  return { url, authorization: `Basic ${pair.toString('base64')}` }
 }
 
 function decode(text: string): string {
   try {
     return decodeURIComponent(text)
   } catch {
-    throw new UrlInvalidError(text.replace(/(?:\?|%3f).*$/is, ''), 'is not well percent-encoded')
+    throw new UrlInvalidError(percentDecoded(text).toString('latin1'), 'is not well percent-encoded')
   }
 }

@@ -39,6 +39,11 @@ export function parseAbsoluteForm(url: string): AbsoluteTarget | undefined {
   if (match === null) return undefined
   const [, scheme = '', text = '', rest = ''] = match
   const authority = parseAuthority(text, scheme.toLowerCase() === 'https' ? 443 : 80)
-  if (authority === undefined) throw new TargetInvalidError(url, 'names no host that could be asked')
+  if (authority === undefined) {
+    const reason = text.includes('@')
+      ? 'holds a user name or a password: they belong in an Authorization header'
+      : 'names no host that could be asked'
+    throw new TargetInvalidError(url, reason)
+  }
   return { authority, target: rest.startsWith('/') ? rest : `/${rest}` }
 }

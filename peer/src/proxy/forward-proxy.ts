@@ -4,6 +4,7 @@ import { createOutwardLookup } from '@darter/origin'
 import type { Clock, Logger } from '@darter/runtime'
 import { answerTo, codeOf, ERROR_TYPE } from '../doors/error-table.ts'
 import { TargetInvalidError } from '../doors/errors.ts'
+import { shownTarget } from '../shown-target.ts'
 import { type Authority, authorityText, parseAbsoluteForm, parseAuthority } from './address.ts'
 import type { CertificateAuthority } from './authority.ts'
 import { HostNotAllowedError } from './errors.ts'
@@ -114,7 +115,10 @@ export function createForwardProxy(options: {
           const code = codeOf(error)
           const refused = error instanceof HostNotAllowedError || error instanceof TargetInvalidError
           metrics.connects.inc({ outcome: refused ? 'refused' : 'failed' })
-          log.info({ host: request.url?.slice(0, 96), code, err: error }, 'CONNECT came to nothing')
+          log.info(
+            { host: shownTarget(request.url ?? '').slice(0, 96), code, err: error },
+            'CONNECT came to nothing',
+          )
           refuse(client, error)
         })
       })

@@ -1,5 +1,6 @@
 import { isIP } from 'node:net'
 import { type HostForwarder, createHostForwarder, isOutward } from '@darter/origin'
+import type { SiteOptions } from '../urls/sites.ts'
 import type { Upstream, Upstreams } from '../upstreams.ts'
 import { type Authority, authorityText, parseAuthority } from './address.ts'
 
@@ -47,13 +48,14 @@ export function createProxyHosts(options: {
   readonly tunnelHosts: readonly URL[]
   /** Names or hosts of upstreams whose TLS ends at the proxy. */
   readonly interceptHosts: readonly string[]
-  readonly loopMarker: string
+  /** What the connections to them are made with. */
+  readonly site: SiteOptions
 }): ProxyHosts {
-  const { upstreams, addresses, tunnelHosts, interceptHosts, loopMarker } = options
+  const { upstreams, addresses, tunnelHosts, interceptHosts, site } = options
   const table = new Map<string, ProxyHost>()
   const forwarders = new Map<string, HostForwarder>()
   const forwarder = (url: URL, ca?: string): HostForwarder => {
-    const made = forwarders.get(url.origin) ?? createHostForwarder({ url, ca, loopMarker })
+    const made = forwarders.get(url.origin) ?? createHostForwarder({ ...site, url, ca })
     forwarders.set(url.origin, made)
     return made
   }

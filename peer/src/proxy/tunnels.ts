@@ -2,6 +2,7 @@ import { connect, type LookupFunction, type Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { OriginAddressError } from '@darter/origin'
 import type { Clock, Logger } from '@darter/runtime'
+import { ClientGoneError } from '../doors/errors.ts'
 import { type Authority, authorityText } from './address.ts'
 import { TunnelFailedError, TunnelsBusyError } from './errors.ts'
 import type { ProxyMetrics } from './metrics.ts'
@@ -13,13 +14,19 @@ export interface Tunnels {
    * @param head - what the client has sent already.
    * @param accept - tells the client that the tunnel is open; called before any byte flows.
    * @throws {TunnelsBusyError} {@link TunnelFailedError} {@link OriginAddressError}
+   * @throws {ClientGoneError} when the client went away before that.
    */
   open(client: Duplex, head: Buffer, to: Authority, accept: () => void): Promise<void>
-  /** Lets tunnels end on which nothing moves for a second, cuts the others when `signal` aborts. */
+  /**
+   * Opens no more of them, those that are being dialled included; lets tunnels end on which nothing moves for a second, and cuts
+   * the others when `signal` aborts.
+   */
   close(signal: AbortSignal): Promise<void>
 }
 
 const CLOSING_IDLE_MS = 1000
+
+const stopping = (name: string) => new TunnelFailedError(name, 'this peer is stopping')
 
 export function createTunnels(options: {
   /** How names are resolved; fails for those that must not be reached. */
@@ -35,15 +42,19 @@ export function createTunnels(options: {
 }): Tunnels {
   const { lookup, clock, log, metrics, connectTimeoutMs, idleTimeoutMs, maxTunnels = 512 } = options
   const open = new Map<Socket, Promise<void>>()
-  let dialling = 0
+  /** What gives up each connection that is being made. */
+  const dialling = new Set<() => void>()
   let closing = false
 
   const dial = ({ host, port }: Authority): Promise<Socket> =>
     new Promise((resolve, reject) => {
       const name = authorityText({ host, port })
       const socket = connect({ host: host.replace(/^\[|\]$/g, ''), port, lookup, allowHalfOpen: true })
+      const giveUp = () => fail(stopping(name))
+      dialling.add(giveUp)
       const fail = (error: Error) => {
         clearTimeout(timer)
+        dialling.delete(giveUp)
         socket.destroy()
         reject(error)
       }
@@ -60,6 +71,7 @@ export function createTunnels(options: {
       socket.once('error', onError)
       socket.once('connect', () => {
         clearTimeout(timer)
+        dialling.delete(giveUp)
         socket.removeListener('error', onError)
         resolve(socket)
       })
@@ -92,21 +104,23 @@ export function createTunnels(options: {
 
   return {
     open: async (client, head, to, accept) => {
-      if (open.size + dialling >= maxTunnels) throw new TunnelsBusyError(maxTunnels)
-      dialling++
-      const server = await dial(to).finally(() => dialling--)
-      if (client.destroyed) {
+      const name = authorityText(to)
+      if (closing) throw stopping(name)
+      if (open.size + dialling.size >= maxTunnels) throw new TunnelsBusyError(maxTunnels)
+      const server = await dial(to)
+      if (closing || client.destroyed) {
         server.destroy()
-        return
+        throw closing ? stopping(name) : new ClientGoneError()
       }
       accept()
       if (head.byteLength > 0) server.write(head)
       metrics.tunnels.inc()
-      const ended = join(client, server, authorityText(to)).finally(() => open.delete(server))
+      const ended = join(client, server, name).finally(() => open.delete(server))
       open.set(server, ended)
     },
     close: async signal => {
       closing = true
+      for (const giveUp of dialling) giveUp()
       const cut = () => {
         for (const socket of open.keys()) socket.destroy()
       }

@@ -1,12 +1,16 @@
 import { DarterError, type Digest, quoted } from '@darter/oci'
+import { shownTarget } from '../shown-target.ts'
 
 /** What should be a URL is none that can be read. */
 export class UrlInvalidError extends DarterError {
   readonly code = 'URL_INVALID'
 
-  /** @param reason - what is wrong with it, as the end of a sentence that starts with the URL. */
+  /**
+   * @param url - as it came; scheme and host are shown of it.
+   * @param reason - what is wrong with it, as the end of a sentence that starts with the URL.
+   */
   constructor(url: string, reason: string) {
-    super(`the URL ${quoted(url)} ${reason}`)
+    super(`the URL ${quoted(shownTarget(url))} ${reason}`)
   }
 }
 

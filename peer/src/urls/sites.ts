@@ -127,7 +127,7 @@ function findObject(url: URL, buckets: readonly Bucket[]): AllowedSite & { reado
 }
 
 function keyOf(url: URL): string {
-  const shown = `s3://${url.hostname}${url.pathname}`
+  const shown = `s3://${url.hostname}`
   // Other queries are other requests than for an object's bytes.
   const others = [...url.searchParams.keys()].filter(name => name !== 'versionId')
   if (others.length > 0) throw new UrlInvalidError(shown, 'may have no query but versionId')

@@ -214,7 +214,7 @@ export async function startDoor(options: {
     addresses: options.upstreams.map(({ name, url }) => ({ name, url: new URL(url), ca: undefined })),
     tunnelHosts: (options.tunnelHosts ?? []).map(host => new URL(host)),
     interceptHosts: options.interceptHosts ?? [],
-    loopMarker,
+    site: { loopMarker },
   })
   const proxy = createForwardProxy({
     hosts,

@@ -93,7 +93,13 @@ function nameOf(url: URL): string {
   } catch {
     name = last
   }
-  if (name === '' || name === '.' || name === '..' || /[/\0]/.test(name) || Buffer.byteLength(name) > 240) {
+  if (
+    name === '' ||
+    name === '.' ||
+    name === '..' ||
+    /[/\p{Cc}]/u.test(name) ||
+    Buffer.byteLength(name) > 240
+  ) {
     throw new GetTargetError('the URL does not end in the name of a file: say where to with --output')
   }
   return name

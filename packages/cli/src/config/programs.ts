@@ -4,10 +4,16 @@ import { homedir } from 'node:os'
 import { join } from 'node:path'
 import type { PeerConfig, S3UpstreamConfig, UpstreamConfig } from '@darter/peer'
 import type { SchedulerConfig } from '@darter/scheduler'
-import { ConfigError, type Problem } from './errors.ts'
+import { ConfigError, type Problem, shownValue } from './errors.ts'
 import type { Resolved } from './resolve.ts'
 import type { Environment, OptionKey } from './schema.ts'
-import { type BucketTarget, mergeUpstreams, type UpstreamSetting } from './upstreams.ts'
+import {
+  type BucketTarget,
+  ENDPOINT,
+  mergeUpstreams,
+  readEndpoint,
+  type UpstreamSetting,
+} from './upstreams.ts'
 
 /** The file with the cluster key: the configured one, or the data directory's own. */
 export function clusterKeyFile({ settings }: Resolved): string {
@@ -191,8 +197,10 @@ function s3Upstream(
   const { bucket, prefix } = target
   const region = target.region ?? (env['AWS_REGION'] || env['AWS_DEFAULT_REGION'] || 'us-east-1')
   const given = target.endpoint ?? (env['AWS_ENDPOINT_URL_S3'] || env['AWS_ENDPOINT_URL'] || undefined)
-  if (given !== undefined && !URL.canParse(given)) {
-    throw new ConfigError([`upstream ${name}: ${given} is no endpoint: https://HOST[:PORT]`])
+  const endpoint = given === undefined ? `https://s3.${region}.amazonaws.com` : readEndpoint(given)
+  if (endpoint === undefined) {
+    const variable = env['AWS_ENDPOINT_URL_S3'] ? 'AWS_ENDPOINT_URL_S3' : 'AWS_ENDPOINT_URL'
+    throw new ConfigError([`upstream ${name}: ${variable} must be ${ENDPOINT}, not ${shownValue(given)}`])
   }
   // A certificate for every bucket fits names without dots alone.
   const pathStyle = target.pathStyle ?? (given !== undefined || bucket.includes('.'))
@@ -202,7 +210,7 @@ function s3Upstream(
     hosts: [],
     bucket,
     prefix,
-    endpoint: given === undefined ? `https://s3.${region}.amazonaws.com` : new URL(given).origin,
+    endpoint,
     region,
     pathStyle,
     caFile: ca,

@@ -37,7 +37,8 @@ export interface UpstreamSetting {
 const TARGET =
   'https://HOST[:PORT][/PATH] (http:// for an upstream without TLS) without user, query or fragment, oci-layout:DIRECTORY, or s3://BUCKET[/PREFIX]'
 const REGION = 'a name such as eu-central-1'
-const ENDPOINT = 'https://HOST[:PORT], or http:// without TLS'
+/** What an endpoint has to be, for people. */
+export const ENDPOINT = 'https://HOST[:PORT], or http:// without TLS'
 const S3_KEYS = ['endpoint', 'region', 'path-style', 'profile', 'credentials-file'] as const
 
 const ALLOWED = `NAME=URL, or in YAML a map with name, url and more; the URL is ${TARGET}`
@@ -77,7 +78,8 @@ function readTarget(text: string, { baseDir }: ReadContext): UpstreamSetting['ta
   return { kind: 'registry', url: url.href.replace(/\/+$/, '') }
 }
 
-function readEndpoint(text: string): string | undefined {
+/** The origin of an endpoint's URL; undefined when it is none, or more than that. */
+export function readEndpoint(text: string): string | undefined {
   if (!/^https?:\/\/[^/\s?#@]+\/?$/.test(text) || !URL.canParse(text)) return undefined
   return new URL(text).origin
 }

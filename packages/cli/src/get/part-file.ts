@@ -1,6 +1,8 @@
-import { type FileHandle, open, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { constants } from 'node:fs'
+import { type FileHandle, open, rename, rm, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { z } from 'zod'
+import { GetTargetError } from './errors.ts'
 
 /** Which version of which content a file in the making holds. */
 export interface PartIdentity {
@@ -42,12 +44,14 @@ export interface PartFile {
 
 const PIECE_BYTES = 1024 * 1024
 
-/** Opens what an earlier run left of a file, or makes it. */
+/**
+ * Opens what an earlier run left of a file, or makes it.
+ * @throws {GetTargetError} when something is in its place that this user did not put there.
+ */
 export async function openPart(file: string): Promise<PartFile> {
   const part = `${file}.part`
   const note = `${part}.json`
-  const handle = await openOrMake(part)
-  const { size: length } = await handle.stat()
+  const { handle, length } = await openOwn(part, constants.O_RDWR | constants.O_CREAT)
   const identity = length === 0 ? undefined : await readNote(note)
   return {
     length,
@@ -69,8 +73,8 @@ export async function openPart(file: string): Promise<PartFile> {
     },
     begin: async next => {
       await handle.truncate(0)
-      if (next === undefined) await rm(note, { force: true })
-      else await writeFile(note, JSON.stringify(next), { mode: 0o600 })
+      await rm(note, { force: true })
+      if (next !== undefined) await writeFile(note, JSON.stringify(next), { mode: 0o600, flag: 'wx' })
     },
     finish: async size => {
       await handle.truncate(size)
@@ -87,19 +91,39 @@ export async function openPart(file: string): Promise<PartFile> {
   }
 }
 
-async function openOrMake(path: string): Promise<FileHandle> {
+/**
+ * Opens a file that this user made. In a directory that others may write to, one of theirs, a link or a pipe may stand in its place.
+ * @throws {GetTargetError} when it is none; what opening throws.
+ */
+async function openOwn(path: string, flags: number): Promise<{ handle: FileHandle; length: number }> {
+  // A pipe would keep the opening waiting for somebody at its other end.
+  const handle = await open(path, flags | constants.O_NOFOLLOW | constants.O_NONBLOCK).catch(
+    (error: unknown) => {
+      const isLink = error instanceof Error && 'code' in error && error.code === 'ELOOP'
+      throw isLink ? new GetTargetError(`${path} is a link: remove it, or write elsewhere`) : error
+    },
+  )
   try {
-    return await open(path, 'r+')
+    const found = await handle.stat()
+    if (!found.isFile() || found.nlink !== 1 || found.uid !== process.geteuid?.()) {
+      throw new GetTargetError(`${path} is another user's, or no plain file: remove it, or write elsewhere`)
+    }
+    return { handle, length: found.size }
   } catch (error) {
-    if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw error
-    return await open(path, 'wx+')
+    await handle.close()
+    throw error
   }
 }
 
 async function readNote(path: string): Promise<PartIdentity | undefined> {
   try {
-    const { etag, modified, digest, ...rest } = schema.parse(JSON.parse(await readFile(path, 'utf8')))
-    return { ...rest, etag, modified, digest }
+    const { handle } = await openOwn(path, constants.O_RDONLY)
+    try {
+      const { etag, modified, digest, ...rest } = schema.parse(JSON.parse(await handle.readFile('utf8')))
+      return { ...rest, etag, modified, digest }
+    } finally {
+      await handle.close()
+    }
   } catch {
     // Whatever is wrong with it: the file is fetched from its beginning.
     return undefined

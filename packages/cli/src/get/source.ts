@@ -39,7 +39,10 @@ export interface Source {
 const PATIENCE_MS = 120_000
 const SHARES_MS = 2000
 const MAX_MESSAGE = 512
-const BUSY: ReadonlySet<number> = new Set([429, 503, 504])
+/** What could move a terminal's cursor, change its colours or turn its text round; an origin's own words may hold it. */
+const CONTROL = /[\p{Cc}\p{Cf}]+/gu
+/** Refusals that another try may mend: 502 is an origin that broke off, or whose content changed meanwhile. */
+const TRANSIENT: ReadonlySet<number> = new Set([429, 502, 503, 504])
 
 /**
  * @param options.peer - `http://host:port` of the peer's door.
@@ -134,9 +137,9 @@ export async function refusal({
   headers,
 }: Dispatcher.ResponseData): Promise<GetRefusedError> {
   const text = await body.text().catch(() => '')
-  const message = messageOf(text) ?? `the origin answered with status ${statusCode}`
+  const message = messageOf(text)?.replace(CONTROL, ' ') ?? `the origin answered with status ${statusCode}`
   const advice = headers['www-authenticate'] === undefined ? '' : ' (it wants credentials: --header)'
-  return new GetRefusedError(message + advice, BUSY.has(statusCode))
+  return new GetRefusedError(message + advice, TRANSIENT.has(statusCode))
 }
 
 /** The message in an error body of a registry's or a peer's kind (JSON), or of an object store's (XML). */

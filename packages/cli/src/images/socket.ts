@@ -31,7 +31,7 @@ const TOLD = [
  * Opens a socket (mode 0600) for nydusd's `http-proxy` backend, which asks for `/` and takes the body of whatever is
  * answered for the blob: so a failure of the peer is never answered, the connection is cut.
  * @param peer - of the peer's door.
- * @throws {GetTargetError} when something else is at the path, or another process listens there.
+ * @throws {GetTargetError} when something else is at the path, or another process listens there or may do so.
  */
 export async function openBlobSocket(
   path: string,
@@ -108,14 +108,21 @@ async function removeStale(path: string): Promise<void> {
   const found = await lstat(path).catch(() => undefined)
   if (found === undefined) return
   if (!found.isSocket()) throw new GetTargetError(`${path} is there already and is no socket`)
-  const isAlive = await new Promise<boolean>(resolve => {
+  const failure = await new Promise<NodeJS.ErrnoException | undefined>(resolve => {
     const probe = connect(path)
     probe.once('connect', () => {
       probe.destroy()
-      resolve(true)
+      resolve(undefined)
     })
-    probe.once('error', () => resolve(false))
+    probe.once('error', resolve)
   })
-  if (isAlive) throw new GetTargetError(`another process listens at ${path}`)
+  if (failure?.code === 'ENOENT') return
+  if (failure === undefined) throw new GetTargetError(`another process listens at ${path}`)
+  // Anything else, such as a full queue or a missing right, says nothing of whether somebody listens.
+  if (failure.code !== 'ECONNREFUSED') {
+    throw new GetTargetError(`${path} is there already, and may be in use: ${failure.message}`, {
+      cause: failure,
+    })
+  }
   await unlink(path)
 }

@@ -138,6 +138,8 @@ export interface PeerSwarmConfig {
   readonly clusterKeyFile: string | undefined
   /** Failure or network domain of this machine, such as a rack; '' when not told. */
   readonly zone: string
+  /** It fetches cold blobs for the whole cluster when the scheduler asks. */
+  readonly seed: boolean
 }
 
 /** The chunk store on disk. */

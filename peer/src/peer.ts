@@ -37,6 +37,7 @@ import {
   loadOrCreateAuthority,
   type ProxyHosts,
 } from './proxy/index.ts'
+import { createSeedRole } from './seed.ts'
 import { createManifests, createTags, openCatalog } from './tags/index.ts'
 import { createUpstreamHealth } from './upstream-health.ts'
 import { createUrls } from './urls/urls.ts'
@@ -117,6 +118,12 @@ export function createPeer(
       rates,
       zone: config.swarm.zone,
     })
+
+    const { scheduler } = exchange
+    const seedRole =
+      config.swarm.seed && scheduler !== undefined
+        ? [createSeedRole({ scheduler, upstreams, reads, clock, log, metrics })]
+        : []
 
     const urls = createUrls({
       sites,
@@ -233,6 +240,7 @@ export function createPeer(
       createScrubber(store, config.store.scrubBytesPerSecond, log),
       reads,
       facts,
+      ...seedRole,
       { name: 'exchange', start: () => startExchange(exchange), stop: () => exchange.stop() },
       {
         name: 'admin door',
@@ -331,6 +339,7 @@ async function openExchange(
     announce: swarm.announce,
     schedulers: swarm.schedulers,
     zone: swarm.zone,
+    seed: swarm.seed,
     uploadThrottle: rates.upload,
     downloadThrottle: rates.fromPeers,
     source,

@@ -12,6 +12,7 @@ import {
 } from '@darter/swarm'
 import { type Deed, LIMITS, type PeerAddress, type PeerMessage, type SchedulerMessage } from '@darter/wire'
 import { type FactAnswer, FactBook } from './facts.ts'
+import { SeedBook } from './seeds.ts'
 
 /** A message that is to be sent to a peer. */
 export interface Outgoing {
@@ -25,8 +26,13 @@ export interface DirectoryEvents {
   onLease?(blob: Digest, peer: string, chunks: number): void
   onLeaseLapsed?(blob: Digest, peer: string): void
   onContradiction?(blob: Digest, peer: string): void
+  onSeedAsked?(blob: Digest, seed: string): void
+  onSeedDeclined?(blob: Digest, seed: string, reason: SeedRefusal): void
   onRefused?(peer: string, type: PeerMessage['type'], why: string): void
 }
+
+/** Why a seed does not fetch a blob. */
+export type SeedRefusal = (PeerMessage & { type: 'seed-end' })['reason']
 
 /** Bounds of the directory. */
 export interface DirectoryLimits {
@@ -49,6 +55,7 @@ export interface DirectoryStatus {
   readonly peers: readonly {
     readonly id: string
     readonly zone: string
+    readonly seed: boolean
     readonly addresses: readonly string[]
     readonly blobs: number
   }[]
@@ -73,6 +80,7 @@ export class SwarmDirectory {
   readonly #paces = new Map<string, OriginPace>()
   readonly #peers = new Map<string, Peer>()
   readonly #facts = new FactBook()
+  readonly #seeds = new SeedBook()
   readonly #blame = new BlameBook()
   readonly #random: Random
   readonly #shape: SwarmShape
@@ -99,6 +107,11 @@ export class SwarmDirectory {
     return this.#swarms.size
   }
 
+  /** Peers that are seeds. */
+  get seeds(): number {
+    return this.#seeds.size
+  }
+
   get facts(): number {
     return this.#facts.size
   }
@@ -110,8 +123,10 @@ export class SwarmDirectory {
     return sum
   }
 
-  peerJoined(address: PeerAddress): void {
+  /** `seed`: it holds much for long, and fetches cold blobs for the others. */
+  peerJoined(address: PeerAddress, seed = false): void {
     this.#peers.set(address.id, { address, blobs: new Set() })
+    if (seed) this.#seeds.joined(address.id)
   }
 
   peerLeft(id: string, now: number): Outgoing[] {
@@ -119,12 +134,14 @@ export class SwarmDirectory {
     if (peer === undefined) return []
     this.#peers.delete(id)
     const out: Outgoing[] = []
+    const orphans = this.#seeds.left(id)
     for (const blob of peer.blobs) {
       const swarm = this.#swarms.get(blob)
       if (swarm === undefined) continue
       swarm.leave(id, now)
       this.#collect(blob, swarm, out)
     }
+    for (const blob of orphans) this.#askSeed(blob, now, out)
     out.push(...this.#answers(this.#facts.left(id, now)))
     return out
   }
@@ -133,6 +150,8 @@ export class SwarmDirectory {
     const peer = this.#peers.get(from)
     if (peer === undefined) return []
     switch (message.type) {
+      case 'seed-end':
+        return this.#seedEnded(from, message, now)
       case 'ask':
         return this.#answers(this.#facts.ask(from, message.id, message.key, message.stale, now))
       case 'tell':
@@ -154,7 +173,13 @@ export class SwarmDirectory {
     const out: Outgoing[] = []
     for (const [blob, swarm] of this.#active) {
       swarm.tick(now)
+      const before = out.length
       this.#collect(blob, swarm, out)
+      for (const { to, message } of out.slice(before)) {
+        if (message.type !== 'lease-void' || !this.#seeds.isSeed(to)) continue
+        this.#seeds.declined(to, blob)
+        this.#seeds.rest(to, now)
+      }
     }
     out.push(...this.#answers(this.#facts.tick(now)))
     this.#blame.sweep(now)
@@ -163,7 +188,11 @@ export class SwarmDirectory {
 
   status(): DirectoryStatus {
     return {
-      peers: [...this.#peers.values()].map(({ address, blobs }) => ({ ...address, blobs: blobs.size })),
+      peers: [...this.#peers.values()].map(({ address, blobs }) => ({
+        ...address,
+        seed: this.#seeds.isSeed(address.id),
+        blobs: blobs.size,
+      })),
       blobs: [...this.#swarms].map(([digest, swarm]) => ({
         digest,
         size: swarm.layout.size,
@@ -191,10 +220,41 @@ export class SwarmDirectory {
     }
     peer.blobs.add(message.blob)
     if (message.upstream !== undefined) swarm.usePace(this.#paceOf(message.upstream, now), now)
-    swarm.join(peer.address.id, message.held, message.wants, now, peer.address.zone)
-    if (this.#blame.isShunned(peer.address.id, now)) swarm.discount(peer.address.id, now)
+    const { id, zone } = peer.address
+    const seed = this.#seeds.isSeed(id)
+    swarm.join(id, message.held, message.wants, now, { zone, seed })
+    if (this.#blame.isShunned(id, now)) swarm.discount(id, now)
     const out: Outgoing[] = []
     this.#collect(message.blob, swarm, out)
+    if (message.wants && message.place !== undefined && !seed) {
+      this.#seeds.wanted(message.blob, message.place)
+      this.#askSeed(message.blob, now, out)
+    }
+    return out
+  }
+
+  /** Has a seed fetch a blob that someone wants and nobody holds, unless one is at it. */
+  #askSeed(blob: Digest, now: number, out: Outgoing[]): void {
+    const swarm = this.#active.get(blob)
+    if (swarm?.isCold !== true) return
+    const call = this.#seeds.next(blob, now)
+    if (call === undefined) return
+    const { seed, place } = call
+    swarm.awaitSeed(seed, now)
+    this.#events.onSeedAsked?.(blob, seed)
+    out.push({ to: seed, message: { type: 'seed', blob, size: swarm.layout.size, place } })
+    this.#collect(blob, swarm, out)
+  }
+
+  #seedEnded(id: string, { blob, reason }: PeerMessage & { type: 'seed-end' }, now: number): Outgoing[] {
+    const out: Outgoing[] = []
+    if (!this.#seeds.declined(id, blob)) return out
+    this.#events.onSeedDeclined?.(blob, id, reason)
+    if (reason === 'failed') this.#seeds.rest(id, now)
+    const swarm = this.#swarms.get(blob)
+    if (swarm === undefined) return out
+    swarm.seedFailed(id, now)
+    this.#collect(blob, swarm, out)
     return out
   }
 
@@ -236,7 +296,7 @@ export class SwarmDirectory {
 
   #inSwarm(
     peer: Peer,
-    message: Exclude<PeerMessage, { type: 'join' | 'ask' | 'tell' | 'blame' }>,
+    message: Exclude<PeerMessage, { type: 'join' | 'ask' | 'tell' | 'blame' | 'seed-end' }>,
     now: number,
   ): Outgoing[] {
     const swarm = this.#swarms.get(message.blob)
@@ -281,6 +341,7 @@ export class SwarmDirectory {
     if (swarm.members === 0) this.#swarms.delete(blob)
     if (swarm.wanting > 0 || swarm.leases > 0) this.#active.set(blob, swarm)
     else this.#active.delete(blob)
+    if (swarm.wanting === 0) this.#seeds.forget(blob)
   }
 
   #toMessage(blob: Digest, effect: SwarmEffect): SchedulerMessage {

@@ -40,8 +40,11 @@ export function createService(options: {
         if (senders.has(id)) deliver(directory.peerLeft(id, clock.now()))
         const send = (message: SchedulerMessage): boolean => peer.send(message)
         senders.set(id, send)
-        directory.peerJoined(peer.address)
-        log.info({ peer: id, zone: peer.address.zone, peers: directory.peers }, 'peer joined')
+        directory.peerJoined(peer.address, peer.seed)
+        log.info(
+          { peer: id, zone: peer.address.zone, seed: peer.seed, peers: directory.peers },
+          'peer joined',
+        )
         peer.onMessage(message => {
           if (senders.get(id) !== send) return
           const from = clock.now()
@@ -79,6 +82,14 @@ function noteEvents(log: Logger, metrics: SchedulerMetrics): DirectoryEvents {
     onLeaseLapsed: (blob, peer) => {
       metrics.lapsed()
       log.info({ blob, peer }, 'a lease made no progress and lapsed')
+    },
+    onSeedAsked: (blob, seed) => {
+      metrics.seedAsked()
+      log.debug({ blob, seed }, 'a seed was asked to fetch a blob')
+    },
+    onSeedDeclined: (blob, seed, reason) => {
+      metrics.seedDeclined(reason)
+      log.info({ blob, seed, reason }, 'a seed does not fetch a blob; the others read it')
     },
     onContradiction: (blob, peer) =>
       log.warn({ blob, peer }, 'chunk lists contradict each other: none is believed'),

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { parseDigest } from '@darter/oci'
 import { Bitfield, chunkLayout, MIN_CHUNK_BYTES } from '@darter/swarm'
-import { SwarmDirectory } from '../src/directory.ts'
+import { type Outgoing, SwarmDirectory } from '../src/directory.ts'
 
 const blob = parseDigest(`sha256:${'ab'.repeat(32)}`)
 const size = MIN_CHUNK_BYTES * 40
@@ -133,5 +133,79 @@ describe('the swarm directory', () => {
     directory.receive('a', { type: 'vouch', blob, size, hashes }, 0)
     const out = directory.receive('b', { type: 'join', blob, size, held: none, wants: true }, 1)
     assert.ok(out.some(({ to, message }) => to === 'b' && message.type === 'verified'))
+  })
+
+  describe('with seeds', () => {
+    const place = { upstream: 'docker.io', repository: 'library/app', kind: 'blob' } as const
+    const join = { type: 'join', size, held: none, wants: true, place } as const
+    const digest = (i: number) => parseDigest(`sha256:${i.toString(16).padStart(64, '0')}`)
+
+    function withSeeds(...seeds: string[]): SwarmDirectory {
+      const directory = directoryWith('a', 'b')
+      for (const id of seeds) directory.peerJoined({ id, addresses: [], zone: '' }, true)
+      return directory
+    }
+
+    /** The seeds that are asked for a blob by these messages. */
+    const asked = (out: readonly Outgoing[]): string[] =>
+      out.flatMap(({ to, message }) => (message.type === 'seed' ? [to] : []))
+
+    it('asks one seed for each cold blob, once, and shares blobs among them', () => {
+      const directory = withSeeds('s1', 's2', 's3')
+      const shares = new Map<string, number>()
+      for (let i = 0; i < 60; i++) {
+        const [seed, ...more] = asked(directory.receive('a', { ...join, blob: digest(i) }, 0))
+        assert.ok(seed !== undefined && more.length === 0)
+        assert.deepEqual(asked(directory.receive('b', { ...join, blob: digest(i) }, 1)), [])
+        shares.set(seed, (shares.get(seed) ?? 0) + 1)
+      }
+      for (const seed of ['s1', 's2', 's3']) assert.ok(shares.get(seed)! > 5, `${seed}: ${shares.get(seed)}`)
+    })
+
+    it('asks none for what is held, comes from nowhere, or is wanted by a seed', () => {
+      const directory = withSeeds('s1')
+      directory.receive('b', { type: 'join', blob, size, held: all, wants: false }, 0)
+      assert.deepEqual(asked(directory.receive('a', { ...join, blob }, 0)), [])
+      const { place: _, ...nowhere } = join
+      assert.deepEqual(asked(directory.receive('a', { ...nowhere, blob: digest(1) }, 0)), [])
+      assert.deepEqual(asked(directory.receive('s1', { ...join, blob: digest(2) }, 0)), [])
+    })
+
+    it('asks the next one when a seed is lost, and the rest stay where they are', () => {
+      const directory = withSeeds('s1', 's2', 's3')
+      const first = new Map(
+        Array.from({ length: 30 }, (_, i) => [
+          digest(i),
+          asked(directory.receive('a', { ...join, blob: digest(i) }, 0))[0],
+        ]),
+      )
+      const again = directory.peerLeft('s2', 1)
+      const moved = again.flatMap(({ message }) => (message.type === 'seed' ? [message.blob] : []))
+      assert.deepEqual(
+        new Set(moved),
+        new Set([...first].flatMap(([blob, seed]) => (seed === 's2' ? [blob] : []))),
+      )
+      assert.ok(asked(again).every(seed => seed === 's1' || seed === 's3'))
+      assert.equal(asked(directory.peerLeft('s1', 2)).filter(seed => seed !== 's3').length, 0)
+      assert.deepEqual(asked(directory.peerLeft('s3', 3)), [])
+    })
+
+    it('leaves a blob to the others when its seed declines, and lets a seed that failed rest', () => {
+      const directory = withSeeds('s1', 's2')
+      const [seed] = asked(directory.receive('a', { ...join, blob }, 0))
+      directory.receive('a', { type: 'lease-demand', blob, slots: 4, from: 0 }, 1)
+      const other = seed === 's1' ? 's2' : 's1'
+      assert.deepEqual(directory.receive(other, { type: 'seed-end', blob, reason: 'failed' }, 2), [])
+      const out = directory.receive(seed!, { type: 'seed-end', blob, reason: 'failed' }, 3)
+      assert.deepEqual(asked(out), [])
+      assert.ok(out.some(({ to, message }) => to === 'a' && message.type === 'lease'))
+      for (let i = 0; i < 10; i++) {
+        assert.deepEqual(asked(directory.receive('a', { ...join, blob: digest(i) }, 4)), [other])
+      }
+      const later = Array.from({ length: 10 }, (_, i) =>
+        asked(directory.receive('a', { ...join, blob: digest(100 + i) }, 40_000)),
+      )
+      assert.ok(later.flat().includes(seed!))
+    })
   })
 })

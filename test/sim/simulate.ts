@@ -295,7 +295,7 @@ class Simulation {
 
   #join(peer: SimPeer, wants: boolean): void {
     const held = peer.held.toBytes()
-    this.#toSwarm(now => this.#swarm.join(peer.id, held, wants, now, String(peer.zone)))
+    this.#toSwarm(now => this.#swarm.join(peer.id, held, wants, now, { zone: String(peer.zone) }))
   }
 
   #reportAll(): void {

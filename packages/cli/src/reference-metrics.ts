@@ -75,6 +75,7 @@ async function registeredMetrics(): Promise<Readonly<Record<'peer' | 'scheduler'
     const config = await peerConfig(resolved)
     const swarm = {
       ...config.swarm,
+      seed: true,
       schedulers: scheduler.addresses().control,
       clusterKeyFile: clusterKeyFile(resolved),
     }

@@ -182,3 +182,15 @@ test('a bucket takes what AWS tools read from the environment where its own sett
     /m is not one of the upstreams/,
   )
 })
+
+test('a seed keeps much unless it is told how much', async () => {
+  const quotas = ['', 'seed: true', 'seed: true\nstore: {quota: 5GiB}'].map(
+    async file => (await peerConfig(from(file))).store.quota,
+  )
+  assert.deepEqual(await Promise.all(quotas), [
+    { diskFraction: 0.2 },
+    { diskFraction: 0.8 },
+    { bytes: 5 * 2 ** 30 },
+  ])
+  assert.equal((await peerConfig(from('seed: true'))).swarm.seed, true)
+})

@@ -120,6 +120,8 @@ export interface ControlServer {
 /** A peer that has been admitted to the cluster, for as long as its control stream lives. */
 export interface AdmittedPeer {
   readonly address: PeerAddress
+  /** It says that it holds much for long, and fetches cold blobs for the others. */
+  readonly seed: boolean
   /** Queues a message. False when it was not: see {@link SchedulerLink.send}. A peer whose queue is full is cut. */
   send(message: SchedulerMessage): boolean
   onMessage(handler: (message: PeerMessage) => void): Unsubscribe

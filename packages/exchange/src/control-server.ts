@@ -136,6 +136,7 @@ export function createControlServer(options: ControlServerOptions): ControlServe
     }
     return {
       address,
+      seed: announced?.seed === true,
       deadMs: allowedMs,
       send: message => {
         if (!open) return false

@@ -40,6 +40,8 @@ export interface ExchangeOptions {
   readonly schedulers?: readonly string[]
   /** Failure or network domain of this machine (default ''). */
   readonly zone?: string
+  /** This peer offers to fetch cold blobs for the others (default false). */
+  readonly seed?: boolean
   /** What neighbours' requests for chunks are answered from. */
   readonly source: ChunkSource
   readonly clock: Clock
@@ -283,7 +285,11 @@ export function createExchange(options: ExchangeOptions): Exchange {
           node,
           clusterKey,
           addresses: schedulers,
-          announce: () => ({ addresses: node.addresses(), zone }),
+          announce: () => ({
+            addresses: node.addresses(),
+            zone,
+            ...(options.seed === true && { seed: true }),
+          }),
           random: options.random,
           log,
         })

@@ -51,9 +51,19 @@ export function createPace(shape: SwarmShape): OriginPace {
   })
 }
 
+/** What a swarm is told of a member beside what it holds. */
+export interface MemberTraits {
+  /** Peers of one zone are near each other; '' when left out. */
+  readonly zone?: string
+  /** It is there to hold much for long: when it wants the blob, it gets leases before others. */
+  readonly seed?: boolean
+}
+
 interface Member {
   readonly id: string
   readonly zone: string
+  /** Gets leases before others, until one of them fails or lapses. */
+  seed: boolean
   held: Bitfield
   wants: boolean
   slots: number
@@ -68,6 +78,8 @@ interface Member {
 const REST_BASE_MS = 500
 const REST_MAX_MS = 30_000
 const HASH_BYTES = 32
+/** How long a seed may go without a sign of progress before others get leases too, ms. */
+const SEED_PATIENCE_MS = 1_000
 /** Bytes of verified lists that are sent for each ms: a crowd that downloads is told one after another. */
 const LIST_BYTES_PER_MS = 32 * 1024
 /** The most time that is made up for when ticks were missed, ms. */
@@ -83,6 +95,10 @@ export class BlobSwarm {
   readonly #members = new Map<string, Member>()
   readonly #leases: LeaseBook
   readonly #seekers: LeaseSeekers
+  /** The seeds among those that seek a lease. */
+  readonly #seekingSeeds: LeaseSeekers
+  /** The seed that is asked to fetch the blob, and until when leases wait for it, ms. */
+  #awaited: { readonly id: string; until: number } | undefined
   /** Those that would take a lease, but rest first. */
   readonly #resting = new Set<Member>()
   readonly #graph: NeighbourGraph
@@ -109,6 +125,7 @@ export class BlobSwarm {
     this.layout = layout
     this.#leases = new LeaseBook(layout.count, runChunks(layout), shape.leaseTimes)
     this.#seekers = new LeaseSeekers(random)
+    this.#seekingSeeds = new LeaseSeekers(random)
     this.#graph = new NeighbourGraph(shape.degree, shape.crossLinks ?? shape.degree * 2, random)
     this.#shape = shape
     this.#pace = pace
@@ -127,6 +144,27 @@ export class BlobSwarm {
   /** Peers that are downloading. */
   get wanting(): number {
     return this.#wanting
+  }
+
+  /** Someone wants the blob, and there is something in it that nobody holds or reads. */
+  get isCold(): boolean {
+    return this.#wanting > 0 && this.#leases.free > 0
+  }
+
+  /**
+   * A seed was asked to fetch the blob: leases go to seeds alone as long as it gets on, and to others when it shows no
+   * progress for a second or has as many as one peer may have. A blob of one chunk waits for nobody: the way over a seed would be
+   * longer than what it saves.
+   */
+  awaitSeed(id: string, now: number): void {
+    if (this.layout.count > 1) this.#awaited = { id, until: now + SEED_PATIENCE_MS }
+  }
+
+  /** The seed that was asked does not fetch the blob (any more). */
+  seedFailed(id: string, now: number): void {
+    if (this.#awaited?.id !== id) return
+    this.#awaited = undefined
+    this.#grant(now)
   }
 
   /** From now on the blob comes from the upstream of this pace. */
@@ -150,11 +188,11 @@ export class BlobSwarm {
   }
 
   /**
-   * A peer takes part, or says again what it holds. One that wants something is always told its neighbours. `zone`: peers
-   * of one zone are near each other.
+   * A peer takes part, or says again what it holds. One that wants something is always told its neighbours.
    * @throws {RangeError} for a bitfield of the wrong length.
    */
-  join(id: string, held: Uint8Array, wants: boolean, now: number, zone = ''): void {
+  join(id: string, held: Uint8Array, wants: boolean, now: number, traits: MemberTraits = {}): void {
+    const { zone = '', seed = false } = traits
     const before = this.#members.get(id)
     const discounted = before?.discounted ?? false
     const told = Bitfield.fromBytes(this.layout.count, held)
@@ -163,6 +201,7 @@ export class BlobSwarm {
     const member: Member = {
       id,
       zone,
+      seed,
       held: field,
       wants,
       slots: wants ? (before?.slots ?? 0) : 0,
@@ -179,6 +218,7 @@ export class BlobSwarm {
     else if (this.#verified !== undefined && before?.wants !== true) {
       this.#effects.push({ type: 'verified', to: id, hashes: this.#verified })
     }
+    if (wants) this.#progressed(id, now)
     this.#place(member, now)
     this.#seek(member, now)
     this.#grant(now)
@@ -189,7 +229,10 @@ export class BlobSwarm {
     if (member === undefined || member.discounted) return
     for (const chunk of chunks) {
       if (!member.held.set(chunk)) continue
-      if (this.#leases.lesseeOf(chunk) === id) this.#pace.received(this.layout.length(chunk), now)
+      if (this.#leases.lesseeOf(chunk) === id) {
+        this.#pace.received(this.layout.length(chunk), now)
+        this.#progressed(id, now)
+      }
       this.#leases.held(chunk)
     }
     member.failures = 0
@@ -223,6 +266,7 @@ export class BlobSwarm {
     if (member === undefined) return
     this.#members.delete(id)
     this.#untold.delete(id)
+    if (this.#awaited?.id === id) this.#awaited = undefined
     this.#uncount(member)
     for (const lease of this.#leases.endAllOf(id)) this.#ended(lease)
     this.#graph.remove(id, now)
@@ -240,6 +284,7 @@ export class BlobSwarm {
 
   leaseAlive(id: string, lease: number, now: number): void {
     this.#leases.alive(lease, id, now)
+    this.#progressed(id, now)
   }
 
   leaseEnd(
@@ -261,6 +306,7 @@ export class BlobSwarm {
       const rest = Math.max(REST_BASE_MS * 2 ** (member.failures - 1), hint.retryAfterMs ?? 0)
       member.restUntil = now + Math.min(REST_MAX_MS, rest)
       if (hint.retryAfterMs !== undefined) this.#pace.pause(hint.retryAfterMs, now)
+      this.#demote(member)
     }
     if (member !== undefined) this.#seek(member, now)
     this.#grant(now)
@@ -298,6 +344,7 @@ export class BlobSwarm {
       this.#effects.push({ type: 'lease-void', to: lease.peer, lease: lease.id })
       const member = this.#members.get(lease.peer)
       if (member === undefined) continue
+      this.#demote(member)
       // It may try again, but only after those whose reads did not stall.
       member.restUntil = now + REST_BASE_MS
       this.#seek(member, now)
@@ -330,8 +377,26 @@ export class BlobSwarm {
   #uncount(member: Member): void {
     if (member.wants) this.#wanting--
     for (const chunk of member.held.indices()) this.#leases.lost(chunk)
-    this.#seekers.remove(member.id)
+    this.#seekersLike(member).remove(member.id)
     this.#resting.delete(member)
+  }
+
+  /** Those that `member` is among when it seeks a lease. */
+  #seekersLike(member: Member): LeaseSeekers {
+    return member.seed ? this.#seekingSeeds : this.#seekers
+  }
+
+  /** A seed's read came to nothing: it waits its turn like others from now on, and nobody waits for it. */
+  #demote(member: Member): void {
+    if (!member.seed) return
+    if (this.#awaited?.id === member.id) this.#awaited = undefined
+    this.#seekingSeeds.remove(member.id)
+    member.seed = false
+  }
+
+  /** Bytes come to a member from the origin, or it has just begun. */
+  #progressed(id: string, now: number): void {
+    if (this.#awaited?.id === id) this.#awaited.until = now + SEED_PATIENCE_MS
   }
 
   #ended(lease: Lease): void {
@@ -342,20 +407,21 @@ export class BlobSwarm {
   #leaseCountChanged(id: string): void {
     const member = this.#members.get(id)
     if (member !== undefined && member.slots > 0 && !this.#resting.has(member)) {
-      this.#seekers.add(id, member.zone, this.#leases.countOf(id))
+      this.#seekersLike(member).add(id, member.zone, this.#leases.countOf(id))
     }
   }
 
   /** Puts a member among those that seek a lease, or those that rest, or neither. */
   #seek(member: Member, now: number): void {
     this.#resting.delete(member)
+    const seekers = this.#seekersLike(member)
     if (member.slots <= 0) {
-      this.#seekers.remove(member.id)
+      seekers.remove(member.id)
     } else if (member.restUntil > now) {
-      this.#seekers.remove(member.id)
+      seekers.remove(member.id)
       this.#resting.add(member)
     } else {
-      this.#seekers.add(member.id, member.zone, this.#leases.countOf(member.id))
+      seekers.add(member.id, member.zone, this.#leases.countOf(member.id))
     }
   }
 
@@ -366,18 +432,29 @@ export class BlobSwarm {
     else this.#pace.leave()
   }
 
-  #grant(now: number): void {
-    this.#count(this.#leases.size > 0 || (this.#leases.free > 0 && this.#seekers.size > 0))
-    if (this.#leases.free === 0 || this.#seekers.size === 0 || this.#pace.pausedUntil > now) return
+  /** Who gets the next lease: a seed that seeks one, else another, unless a seed is being waited for. */
+  #nextLessee(now: number): Member | undefined {
+    const most = this.#shape.maxLeasesPerPeer
+    const seed = this.#seekingSeeds.next(most)
+    if (seed !== undefined) return this.#members.get(seed)
+    if (this.#awaited !== undefined && this.#awaited.until > now) {
+      if (this.#leases.countOf(this.#awaited.id) < most) return undefined
+    }
     const even = Math.ceil(this.#pace.share / Math.max(1, this.#wanting))
-    const cap = Math.min(this.#shape.maxLeasesPerPeer, even)
+    return this.#members.get(this.#seekers.next(Math.min(most, even)) ?? '')
+  }
+
+  #grant(now: number): void {
+    const seeking = this.#seekers.size + this.#seekingSeeds.size
+    this.#count(this.#leases.size > 0 || (this.#leases.free > 0 && seeking > 0))
+    if (this.#leases.free === 0 || seeking === 0 || this.#pace.pausedUntil > now) return
     while (this.#wholeOnly ? this.#leases.size === 0 : this.#pace.mayGrant(this.#leases.size, now)) {
-      const member = this.#members.get(this.#seekers.next(cap) ?? '')
+      const member = this.#nextLessee(now)
       if (member === undefined) return
       const lease = this.#leases.grant(member.id, this.#wholeOnly ? 0 : member.from, now)
       if (lease === undefined) return
       member.slots--
-      this.#seekers.granted(member.zone)
+      this.#seekersLike(member).granted(member.zone)
       this.#seek(member, now)
       this.#pace.granted(now)
       this.#effects.push({

@@ -18,7 +18,7 @@ const list = (fill: number): Uint8Array => new Uint8Array(layout.count * 32).fil
 function swarmOf(peers: number, zones = 1, pace = createPace(DEFAULT_SWARM_SHAPE)): BlobSwarm {
   const swarm = new BlobSwarm(layout, seeded(1), DEFAULT_SWARM_SHAPE, pace)
   for (let i = 0; i < peers; i++) {
-    swarm.join(`p${i}`, none, true, 0, `z${i % zones}`)
+    swarm.join(`p${i}`, none, true, 0, { zone: `z${i % zones}` })
   }
   for (let i = 0; i < peers; i++) swarm.leaseDemand(`p${i}`, 4, 0, 0)
   return swarm
@@ -129,5 +129,82 @@ describe('a blob’s swarm', () => {
     }
     const [few, many] = [spent(100), spent(20_000)]
     assert.ok(many < 10 * few, `${few.toFixed(1)} ms, ${many.toFixed(1)} ms`)
+  })
+
+  describe('with a seed that was asked', () => {
+    const lessees = (swarm: BlobSwarm): string[] => taken(swarm, 'lease').map(lease => lease.to)
+
+    function withSeed(): BlobSwarm {
+      const swarm = new BlobSwarm(layout, seeded(1))
+      for (const id of ['p0', 'p1']) swarm.join(id, none, true, 0)
+      swarm.awaitSeed('seed', 0)
+      for (const id of ['p0', 'p1']) swarm.leaseDemand(id, 4, 0, 1)
+      return swarm
+    }
+
+    it('leases to the seed alone, and to it again between two of its leases', () => {
+      const swarm = withSeed()
+      swarm.tick(200)
+      assert.deepEqual(lessees(swarm), [])
+      swarm.join('seed', none, true, 300, { seed: true })
+      swarm.leaseDemand('seed', 4, 0, 301)
+      for (const now of [410, 520, 630]) swarm.tick(now)
+      const leases = taken(swarm, 'lease')
+      assert.deepEqual(
+        leases.map(lease => lease.to),
+        ['seed', 'seed', 'seed', 'seed'],
+      )
+      swarm.held('seed', [leases[0]!.from], 900)
+      swarm.leaseEnd('seed', leases[0]!.lease, 'done', {}, 901)
+      swarm.tick(1000)
+      assert.deepEqual(lessees(swarm), [])
+      swarm.leaseDemand('seed', 1, 0, 1001)
+      assert.deepEqual(lessees(swarm), ['seed'])
+    })
+
+    it('leases to others when the seed does not come, or shows no progress, within a second', () => {
+      const silent = withSeed()
+      silent.tick(999)
+      assert.deepEqual(lessees(silent), [])
+      silent.tick(1000)
+      assert.ok(lessees(silent).length > 0)
+
+      const idle = withSeed()
+      idle.join('seed', none, true, 100, { seed: true })
+      idle.tick(1099)
+      assert.deepEqual(lessees(idle), [])
+      idle.tick(1100)
+      assert.ok(lessees(idle).length > 0)
+    })
+
+    it('leases to others at once when it leaves, declines or fails, and prefers one that failed no more', () => {
+      const left = withSeed()
+      left.join('seed', none, true, 10, { seed: true })
+      left.leave('seed', 11)
+      assert.ok(lessees(left).length > 0)
+
+      const declined = withSeed()
+      declined.seedFailed('another', 5)
+      assert.deepEqual(lessees(declined), [])
+      declined.seedFailed('seed', 6)
+      assert.ok(lessees(declined).length > 0)
+
+      const failed = withSeed()
+      failed.join('seed', none, true, 10, { seed: true })
+      failed.leaseDemand('seed', 1, 0, 11)
+      const [lease] = taken(failed, 'lease')
+      assert.equal(lease?.to, 'seed')
+      failed.leaseEnd('seed', lease.lease, 'failed', {}, 20)
+      assert.ok(lessees(failed).every(id => id !== 'seed'))
+    })
+
+    it('waits for nobody with a blob of one chunk', () => {
+      const one = chunkLayout(1000)
+      const swarm = new BlobSwarm(one, seeded(1))
+      swarm.join('p0', new Bitfield(1).toBytes(), true, 0)
+      swarm.awaitSeed('seed', 0)
+      swarm.leaseDemand('p0', 1, 0, 1)
+      assert.deepEqual(lessees(swarm), ['p0'])
+    })
   })
 })

@@ -15,11 +15,19 @@ export interface PeerAddress {
 /** Why one peer complains of another. */
 export type Deed = 'wrong-bytes' | 'stalled' | 'vanished' | 'protocol'
 
+/** Where content comes from, for peers that know the upstream by the same name. It tells nothing of anybody's credentials. */
+export interface ContentPlace {
+  readonly upstream: string
+  readonly repository: string
+  readonly kind: 'blob' | 'manifest'
+}
+
 /** From a peer to the scheduler. */
 export type PeerMessage =
   /**
    * Takes part in a blob's swarm, or says again what it holds. `held` is a bitfield. `wants`: it is downloading. `upstream`:
-   * a word for where the blob comes from, the same for all that comes from there; it names nothing.
+   * a word for where the blob comes from, the same for all that comes from there; it names nothing. `place`: where a seed
+   * could read it.
    */
   | {
       readonly type: 'join'
@@ -28,6 +36,7 @@ export type PeerMessage =
       readonly held: Uint8Array
       readonly wants: boolean
       readonly upstream?: string
+      readonly place?: ContentPlace
     }
   /** Chunks that became held since the last word. */
   | { readonly type: 'held'; readonly blob: Digest; readonly chunks: readonly number[] }
@@ -57,6 +66,11 @@ export type PeerMessage =
   | { readonly type: 'ask'; readonly id: number; readonly key: string; readonly stale: boolean }
   /** Answers for all that asked; `value` undefined: it could not be found out. */
   | { readonly type: 'tell'; readonly key: string; readonly value?: string; readonly ttlMs: number }
+  /**
+   * A seed does not fetch what it was asked for: the upstream is none of its own or refuses it (`refused`), reading failed
+   * (`failed`), or it has enough to do (`busy`).
+   */
+  | { readonly type: 'seed-end'; readonly blob: Digest; readonly reason: 'refused' | 'failed' | 'busy' }
 
 /** From the scheduler to a peer. */
 export type SchedulerMessage =
@@ -70,6 +84,8 @@ export type SchedulerMessage =
       readonly from: number
       readonly to: number
     }
+  /** To a seed: join the blob's swarm and fetch all of it. */
+  | { readonly type: 'seed'; readonly blob: Digest; readonly size: number; readonly place: ContentPlace }
   /** A lease is void: it lapsed. */
   | { readonly type: 'lease-void'; readonly blob: Digest; readonly lease: number }
   /** The verified chunk list, 32 bytes for each chunk. Empty: the list sent before is no longer believed. */

@@ -32,6 +32,8 @@ export interface Announcement {
   /** Multiaddrs, each ending in `/p2p/<peer id>`. */
   readonly addresses: readonly string[]
   readonly zone: string
+  /** It holds much for long, and fetches cold blobs for the others. */
+  readonly seed?: boolean
 }
 
 /**

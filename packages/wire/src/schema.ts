@@ -1,7 +1,7 @@
-import { type Digest, isDigest } from '@darter/oci'
+import { type Digest, isDigest, isRepositoryName } from '@darter/oci'
 import { Bitfield, chunkLayout, MAX_BLOB_BYTES, MAX_CHUNK_BYTES } from '@darter/swarm'
 import { z } from 'zod'
-import type { PeerMessage, SchedulerMessage } from './control.ts'
+import type { ContentPlace, PeerMessage, SchedulerMessage } from './control.ts'
 import type { HandshakeMessage } from './handshake.ts'
 import { LIMITS } from './limits.ts'
 import type { Introduction } from './link.ts'
@@ -25,6 +25,11 @@ const factKey = z.string().min(1).max(LIMITS.factChars)
 const factValue = z.string().max(LIMITS.factChars)
 
 const upstream = z.string().regex(/^[0-9a-f]{16}$/)
+const place: z.ZodType<ContentPlace> = z.strictObject({
+  upstream: z.string().regex(/^[!-~]{1,255}$/),
+  repository: z.string().refine(isRepositoryName, 'not a repository'),
+  kind: z.enum(['blob', 'manifest']),
+})
 const peerId = z.string().regex(/^[0-9A-Za-z_-]{1,128}$/)
 const multiaddr = z
   .string()
@@ -69,6 +74,7 @@ export const peerMessage: z.ZodType<PeerMessage> = z.discriminatedUnion('type', 
       held: bytes,
       wants: z.boolean(),
       upstream: upstream.exactOptional(),
+      place: place.exactOptional(),
     })
     .refine(bitfieldFits, wrongBitfield),
   z.strictObject({ type: z.literal('held'), blob, chunks }),
@@ -98,6 +104,7 @@ export const peerMessage: z.ZodType<PeerMessage> = z.discriminatedUnion('type', 
     value: factValue.exactOptional(),
     ttlMs: whole(MAX_DURATION_MS),
   }),
+  z.strictObject({ type: z.literal('seed-end'), blob, reason: z.enum(['refused', 'failed', 'busy']) }),
 ])
 
 /** {@link SchedulerMessage} as the network may bring it. */
@@ -111,6 +118,7 @@ export const schedulerMessage: z.ZodType<SchedulerMessage> = z.discriminatedUnio
     .strictObject({ type: z.literal('lease'), blob, lease: serial, from: chunk, to: whole(MAX_CHUNKS) })
     .refine(message => message.from < message.to, 'the lease is empty'),
   z.strictObject({ type: z.literal('lease-void'), blob, lease: serial }),
+  z.strictObject({ type: z.literal('seed'), blob, size, place }),
   z.strictObject({ type: z.literal('verified'), blob, hashes }),
   z.strictObject({
     type: z.literal('answer'),
@@ -142,7 +150,7 @@ export const handshakeMessage: z.ZodType<HandshakeMessage> = z.discriminatedUnio
   z.strictObject({
     type: z.literal('proof'),
     proof: fixedBytes(LIMITS.proofBytes),
-    announce: z.strictObject({ addresses, zone }).exactOptional(),
+    announce: z.strictObject({ addresses, zone, seed: z.boolean().exactOptional() }).exactOptional(),
   }),
   z.strictObject({ type: z.literal('welcome'), deadMs: z.int().min(100).max(LIMITS.deadMs) }),
   z.strictObject({

@@ -45,13 +45,21 @@ const address = fc.record({
   zone: fc.stringMatching(/^[ -~]{0,128}$/),
 })
 
-const joins = fc.tuple(digest, size, fc.boolean()).map(([blob, size, wants]) => ({
-  type: 'join' as const,
-  blob,
-  size,
-  held: Bitfield.full(chunkLayout(size).count).toBytes(),
-  wants,
-}))
+const place = fc.record({
+  upstream: fc.stringMatching(/^[!-~]{1,255}$/),
+  repository: fc.stringMatching(/^[a-z0-9]{1,20}(\/[a-z0-9]{1,20}){0,3}$/),
+  kind: fc.constantFrom('blob', 'manifest'),
+})
+const joins = fc
+  .tuple(digest, size, fc.boolean(), optional('place', place))
+  .map(([blob, size, wants, place]) => ({
+    type: 'join' as const,
+    blob,
+    size,
+    held: Bitfield.full(chunkLayout(size).count).toBytes(),
+    wants,
+    ...place,
+  }))
 const peers: fc.Arbitrary<unknown> = fc.oneof(
   joins,
   fc.record({ type: fc.constantFrom('held', 'dropped'), blob: digest, chunks }),
@@ -98,6 +106,11 @@ const peers: fc.Arbitrary<unknown> = fc.oneof(
       optional('value', text),
     )
     .map(parts => Object.assign({}, ...parts)),
+  fc.record({
+    type: fc.constant('seed-end'),
+    blob: digest,
+    reason: fc.constantFrom('refused', 'failed', 'busy'),
+  }),
 )
 const schedulers: fc.Arbitrary<unknown> = fc.oneof(
   fc.record({ type: fc.constant('neighbours'), blob: digest, peers: fc.array(address, { maxLength: 5 }) }),
@@ -109,6 +122,7 @@ const schedulers: fc.Arbitrary<unknown> = fc.oneof(
     to: fc.nat(9).map(n => n + 10),
   }),
   fc.record({ type: fc.constant('lease-void'), blob: digest, lease: serial }),
+  fc.record({ type: fc.constant('seed'), blob: digest, size, place }),
   fc.record({
     type: fc.constant('verified'),
     blob: digest,

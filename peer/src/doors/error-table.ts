@@ -56,6 +56,7 @@ export const ERROR_TABLE: Readonly<Record<string, Row>> = {
   BLOB_INCOMPLETE: { status: 500, oci: 'UNKNOWN' },
   STORE_CLOSED: { status: 503, oci: 'UNAVAILABLE' },
   STORE_HANDLE_RELEASED: { status: 500, oci: 'UNKNOWN' },
+  STORE_FULL: { status: 507, oci: 'UNAVAILABLE' },
   STORE_IO: { status: 500, oci: 'UNKNOWN' },
   TUNNELS_BUSY: { status: 503, oci: 'UNAVAILABLE' },
   // The upstream, and the peers that stand in for it.

@@ -1,6 +1,7 @@
 import type { Digest } from '@darter/oci'
 import type { Authorization } from '@darter/origin'
 import type { Upstream } from '../upstreams.ts'
+import type { ContentKind } from './origin-reader.ts'
 
 /** Where a blob may be read when nobody nearby has it. */
 export interface BlobSource {
@@ -15,6 +16,8 @@ export interface BlobSource {
    * name is the digest.
    */
   readonly content?: Digest | undefined
+  /** Called when the origin refuses to give the blob this way; the download may go on in others. Must not throw. */
+  readonly onRefused?: ((refusal: Error) => void) | undefined
 }
 
 /** A part of a blob in bytes: from `from` up to and not including `to`. Never empty but for the empty blob. */
@@ -75,6 +78,20 @@ export interface BlobReads {
       readonly signal: AbortSignal
     },
   ): Promise<{ readonly bytes: Uint8Array; readonly sources: ByteSources }>
+  /**
+   * Brings all of a blob into the store, without reading it back, and resolves when it is complete there. `onHeld` is told now and then
+   * how many bytes of it are held.
+   * @throws {StoreFullError} there is no room for it; and what {@link open} throws.
+   */
+  keep(
+    request: BlobSource & {
+      readonly digest: Digest
+      readonly kind: ContentKind
+      readonly size?: number | undefined
+      readonly onHeld?: ((bytes: number) => void) | undefined
+      readonly signal: AbortSignal
+    },
+  ): Promise<void>
   /** Whether the store has all of it. */
   isHeld(digest: Digest): boolean
 }

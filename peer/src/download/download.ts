@@ -77,8 +77,8 @@ export class Download implements LinkedDownload {
   constructor(options: {
     readonly stored: StoredBlob
     readonly kind: ContentKind
-    /** The digest that the bytes should have. */
-    readonly content: Digest
+    /** The first caller's way to the blob, before it is added as a reader. */
+    readonly source: BlobSource
     readonly context: DownloadContext
     /** The blob was complete before: the chunks that are held match the list that it was complete by. */
     readonly trustHeld: boolean
@@ -90,13 +90,14 @@ export class Download implements LinkedDownload {
     readonly onEnd: () => void
   }) {
     const { stored, context } = options
+    const content = options.source.content ?? stored.digest
     this.digest = stored.digest
     this.stored = stored
     this.kind = options.kind
     this.#context = context
     this.#log = context.log.child({ blob: stored.digest })
-    this.#content = options.content
-    this.#hasher = new PrefixHasher(stored, options.content)
+    this.#content = content
+    this.#hasher = new PrefixHasher(stored, content)
     this.#trusted = new Bitfield(stored.layout.count)
     if (options.trustHeld) for (const chunk of stored.held.indices()) this.#trusted.set(chunk)
     this.#lingerMs = options.lingerMs
@@ -128,7 +129,8 @@ export class Download implements LinkedDownload {
       scheduler: context.scheduler,
       neighbourhood: context.neighbourhood,
       stored,
-      upstream: () => this.#origin.sources.current()?.upstream.name,
+      source: () => this.#origin.sources.current() ?? options.source,
+      kind: this.kind,
       log: this.#log,
       zone: context.zone,
       onLinked: (id, far) => this.#session.neighbourUp(id, far),

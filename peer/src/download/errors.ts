@@ -47,6 +47,15 @@ export class NoSourceError extends DarterError {
   }
 }
 
+/** The store has no room for a blob that was to be kept. */
+export class StoreFullError extends DarterError {
+  readonly code = 'STORE_FULL'
+
+  constructor(digest: Digest) {
+    super(`there is no room in the store for ${digest}; give it a larger quota, or the disk more space`)
+  }
+}
+
 /** The peer is stopping. */
 export class PeerStoppingError extends DarterError {
   readonly code = 'PEER_STOPPING'

@@ -2,8 +2,10 @@ import { createHash } from 'node:crypto'
 import type { Link, SchedulerLink } from '@darter/exchange'
 import type { Logger } from '@darter/runtime'
 import type { StoredBlob } from '@darter/store'
-import type { PeerAddress, PeerMessage } from '@darter/wire'
+import type { ContentPlace, PeerAddress, PeerMessage } from '@darter/wire'
+import type { BlobSource } from './contract.ts'
 import type { Neighbourhood } from './neighbourhood.ts'
+import type { ContentKind } from './origin-reader.ts'
 
 const RELINK_EVERY_MS = 2_000
 const REPORT_AT_CHUNKS = 8
@@ -21,7 +23,8 @@ export class Membership {
   readonly #scheduler: SchedulerLink | undefined
   readonly #neighbourhood: Neighbourhood
   readonly #stored: StoredBlob
-  readonly #upstream: () => string | undefined
+  readonly #source: () => BlobSource | undefined
+  readonly #kind: ContentKind
   readonly #log: Logger
   readonly #zone: string
   readonly #onLinked: (id: string, far: boolean) => void
@@ -38,14 +41,15 @@ export class Membership {
   #relinkAt = 0
 
   /**
-   * `upstream` names where the blob comes from. `onLinked` is called for each neighbour that can be asked from now on;
+   * `source` tells where the blob comes from now. `onLinked` is called for each neighbour that can be asked from now on;
    * `far`: it is in another zone than this peer.
    */
   constructor(options: {
     readonly scheduler: SchedulerLink | undefined
     readonly neighbourhood: Neighbourhood
     readonly stored: StoredBlob
-    readonly upstream: () => string | undefined
+    readonly source: () => BlobSource | undefined
+    readonly kind: ContentKind
     readonly log: Logger
     readonly zone: string
     readonly onLinked: (id: string, far: boolean) => void
@@ -53,7 +57,8 @@ export class Membership {
     this.#scheduler = options.scheduler
     this.#neighbourhood = options.neighbourhood
     this.#stored = options.stored
-    this.#upstream = options.upstream
+    this.#source = options.source
+    this.#kind = options.kind
     this.#log = options.log
     this.#zone = options.zone
     this.#onLinked = options.onLinked
@@ -73,15 +78,21 @@ export class Membership {
       this.tell({ type: 'leave', blob: digest })
       return
     }
-    const upstream = wants ? this.#upstream() : undefined
+    const source = wants ? this.#source() : undefined
     this.tell({
       type: 'join',
       blob: digest,
       size: layout.size,
       held: held.toBytes(),
       wants,
-      ...(upstream === undefined ? {} : { upstream: upstreamWord(upstream) }),
+      ...(source && { upstream: upstreamWord(source.upstream.name), ...this.#place(source) }),
     })
+  }
+
+  /** Where a seed could read the blob; nothing for content that no repository has. */
+  #place({ upstream, repository }: BlobSource): { readonly place?: ContentPlace } {
+    if (repository === '') return {}
+    return { place: { upstream: upstream.name, repository, kind: this.#kind } }
   }
 
   /** A chunk is held now: neighbours hear of it at once, the scheduler soon, or later when it came from a neighbour. */

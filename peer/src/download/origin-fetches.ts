@@ -112,7 +112,7 @@ export class OriginFetches {
     return {
       error,
       wholeOnly,
-      refused: refusal && (source === undefined || !this.sources.refused(source)),
+      refused: refusal && (source === undefined || !this.sources.refused(source, error)),
       retryAfterMs: status === undefined ? undefined : this.#restTold(status),
     }
   }

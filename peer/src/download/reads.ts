@@ -8,6 +8,7 @@ import { ByteBudget } from './byte-budget.ts'
 import type { BlobRead, BlobReads, BlobSource, Facts, OpenBlobRequest } from './contract.ts'
 import { Download } from './download.ts'
 import { PeerStoppingError } from './errors.ts'
+import { keepWhole } from './keep.ts'
 import type { DownloadMetrics } from './metrics.ts'
 import { createNeighbourhood, type Neighbourhood } from './neighbourhood.ts'
 import type { ContentKind } from './origin-reader.ts'
@@ -72,14 +73,14 @@ export function createReads(options: {
   const startDownload = (
     stored: StoredBlob,
     kind: ContentKind,
-    content: Digest,
+    source: BlobSource,
     trustHeld: boolean,
   ): Download => {
     const { digest } = stored
     const download = new Download({
       stored,
       kind,
-      content,
+      source,
       context,
       trustHeld,
       listRefuted: refuted.has(digest),
@@ -103,7 +104,7 @@ export function createReads(options: {
     digest: Digest,
     size: number,
     kind: ContentKind,
-    content: Digest,
+    source: BlobSource,
     trustHeld = false,
   ): Promise<Download | StoredBlob> => {
     for (;;) {
@@ -125,7 +126,7 @@ export function createReads(options: {
         stored.release()
         continue
       }
-      return startDownload(stored, kind, content, trustHeld)
+      return startDownload(stored, kind, source, trustHeld)
     }
   }
 
@@ -177,7 +178,7 @@ export function createReads(options: {
     if (size === 0 && isEmptyDigest(digest)) return emptyRead()
     let found: Download | StoredBlob
     try {
-      found = await begin(digest, size, kind, request.content ?? digest)
+      found = await begin(digest, size, kind, request)
     } catch (error) {
       if (error instanceof StoreIoError) {
         log.error({ err: error, blob: digest }, 'the store cannot be used: served straight from the origin')
@@ -195,7 +196,7 @@ export function createReads(options: {
   const spans = createSpanReader({ store, log, metrics, begin })
 
   const onScheduler = (message: SchedulerMessage): void => {
-    if (message.type === 'answer') return
+    if (message.type === 'answer' || message.type === 'seed') return
     const download = downloads.get(message.blob)
     if (download === undefined) {
       if (message.type === 'lease') {
@@ -288,6 +289,13 @@ export function createReads(options: {
       neighbourhood.close()
     },
     open: request => open(request, 'blob'),
+    keep: async request => {
+      const { digest, kind, onHeld, signal } = request
+      const size = await sizeOf(request, kind)
+      if (size === 0 && isEmptyDigest(digest)) return
+      const found = await begin(digest, size, kind, request)
+      await keepWhole(found, request, bytes => onHeld?.(bytes), signal)
+    },
     knownSize,
     isHeld: digest => store.info(digest)?.complete === true,
     manifest: async request => {

@@ -33,8 +33,9 @@ export class SourceList {
   }
 
   /** Notes that the origin refused a way; returns whether there is another to try. */
-  refused(source: BlobSource): boolean {
+  refused(source: BlobSource, refusal: Error): boolean {
     for (const entry of this.#sources) if (entry.source === source) entry.refused = true
+    source.onRefused?.(refusal)
     return this.#sources.some(entry => !entry.refused)
   }
 }

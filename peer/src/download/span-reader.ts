@@ -3,7 +3,7 @@ import type { Digest } from '@darter/oci'
 import type { Logger } from '@darter/runtime'
 import { ChunkCorruptError, ChunkMissingError, type ChunkStore, type StoredBlob } from '@darter/store'
 import type { ChunkLayout } from '@darter/swarm'
-import type { BlobRead, ByteSources, ByteSpan, OpenBlobRequest } from './contract.ts'
+import type { BlobRead, BlobSource, ByteSources, ByteSpan, OpenBlobRequest } from './contract.ts'
 import type { DownloadReader } from './download-contract.ts'
 import { Download } from './download.ts'
 import type { DownloadMetrics } from './metrics.ts'
@@ -47,7 +47,7 @@ export function createSpanReader(options: {
     digest: Digest,
     size: number,
     kind: ContentKind,
-    content: Digest,
+    source: BlobSource,
     trustHeld: boolean,
   ) => Promise<Download | StoredBlob>
 }): SpanReader {
@@ -165,7 +165,7 @@ export function createSpanReader(options: {
           // Only this download will tell if what was passed on is wrong.
           if (!settled) continue
           current.end()
-          const again = await attach(await begin(digest, layout.size, kind, content, settled), request, {
+          const again = await attach(await begin(digest, layout.size, kind, request, settled), request, {
             from: position,
             to: span.to,
           })

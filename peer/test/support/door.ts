@@ -75,6 +75,15 @@ export function memoryReads(): MemoryReads {
     running: 0,
     isHeld: digest => held.has(digest),
     knownSize: digest => held.get(digest)?.byteLength,
+    keep: async ({ kind, ...request }) => {
+      const { digest, upstream, repository, authorization, signal } = request
+      if (held.has(digest)) return
+      if (kind === 'manifest') return void (await reads.manifest(request))
+      const { body } = await upstream.origin.openBlob(digest, { repository, authorization, signal })
+      const pieces: Uint8Array[] = []
+      for await (const piece of body) pieces.push(piece.slice())
+      held.set(digest, Buffer.concat(pieces))
+    },
     manifest: async ({ upstream, repository, authorization, digest, signal }) => {
       const known = held.get(digest)
       if (known) return { bytes: known, sources: { fromDisk: known.byteLength, fromPeers: 0, fromOrigin: 0 } }

@@ -19,7 +19,12 @@ class NothingRunningError extends DarterError {
 interface SchedulerStatus {
   readonly peerId: string
   readonly addresses: readonly string[]
-  readonly peers: readonly { readonly id: string; readonly zone: string; readonly blobs: number }[]
+  readonly peers: readonly {
+    readonly id: string
+    readonly zone: string
+    readonly seed: boolean
+    readonly blobs: number
+  }[]
   readonly blobs: readonly {
     readonly digest: string
     readonly size: number
@@ -94,8 +99,9 @@ function peerText({
 }
 
 function schedulerText({ peerId, addresses, peers, blobs }: SchedulerStatus): string {
-  const members = new Table({ head: ['peer', 'zone', 'blobs'], style: plain })
-  for (const peer of peers.slice(0, SHOWN_ROWS)) members.push([peer.id, peer.zone, peer.blobs])
+  const members = new Table({ head: ['peer', 'zone', 'seed', 'blobs'], style: plain })
+  for (const peer of peers.slice(0, SHOWN_ROWS))
+    members.push([peer.id, peer.zone, peer.seed ? 'yes' : '', peer.blobs])
   const swarms = new Table({ head: ['blob', 'size', 'peers', 'want it', 'leases'], style: plain })
   for (const blob of blobs.slice(0, SHOWN_ROWS)) {
     swarms.push([blob.digest, approximateBytes(blob.size), blob.members, blob.wanting, blob.leases])

@@ -15,6 +15,10 @@ import {
   type UpstreamSetting,
 } from './upstreams.ts'
 
+/** The part of its file system that a store may take where no quota is configured. */
+const QUOTA = 0.2
+const SEED_QUOTA = 0.8
+
 /** The file with the cluster key: the configured one, or the data directory's own. */
 export function clusterKeyFile({ settings }: Resolved): string {
   return settings['cluster-key-file'] ?? join(settings['data-dir'], 'cluster.key')
@@ -76,10 +80,11 @@ export async function peerConfig(resolved: Resolved, env: Environment = process.
       schedulers,
       clusterKeyFile: schedulers.length === 0 ? undefined : clusterKeyFile(resolved),
       zone: settings.zone,
+      seed: settings.seed,
     },
     store: {
       dir: join(settings['data-dir'], 'store'),
-      quota: settings['store.quota'],
+      quota: settings['store.quota'] ?? { diskFraction: settings.seed ? SEED_QUOTA : QUOTA },
       highWatermark: settings['store.high-watermark'],
       lowWatermark: settings['store.low-watermark'],
       verify: settings['store.verify'],

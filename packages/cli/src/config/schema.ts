@@ -234,6 +234,11 @@ export const OPTIONS = {
       'Name of this machine’s rack, room or network. Peers of one zone get most of their chunks from each other.',
     ...swarm,
   }),
+  seed: option(toggle, false, {
+    description:
+      'Be a seed: fetch what nobody in the cluster has once for all, when the scheduler asks, and keep much for long.',
+    ...swarm,
+  }),
   'cluster-key-file': {
     type: path,
     default: (_env: Environment) => undefined,
@@ -245,10 +250,13 @@ export const OPTIONS = {
     programs: BOTH,
   } satisfies Option<string> as Option<string | undefined>,
 
-  'store.quota': option(sizeOrFraction, '20%', {
-    description: 'The most that the store holds: a size, or a percentage of its file system.',
-    ...store,
-  }),
+  'store.quota': {
+    ...optional(sizeOrFraction, {
+      description: 'The most that the store holds: a size, or a percentage of its file system.',
+      ...store,
+    }),
+    defaultText: '20%; 80% for a seed',
+  },
   'store.high-watermark': option(percentage, '95%', {
     description: 'Part of the quota above which the least recently used blobs are evicted.',
     ...store,

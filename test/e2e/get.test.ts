@@ -214,7 +214,7 @@ describe('darter get', needed, () => {
     const { stdout } = await run('script', ['-qec', words.join(' '), '/dev/null'])
     assert.match(
       stdout.toString('utf8'),
-      /bar\.bin|file \[[^\]]*\] .* of 24\.0 MiB {2}.*\/s {2}.* left {2}.* from peers/,
+      /(?:bar\.bin|file) \[[^\]]*\] .* of 24\.0 MiB {2}.*\/s {2}.* left {2}.* from peers/,
     )
     assert.match(stdout.toString('utf8'), /100% from peers, 0% from this machine/)
   })

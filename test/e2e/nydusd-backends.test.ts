@@ -151,10 +151,17 @@ describe('nydusd, http-proxy and localfs backends', requirePrograms(['docker-reg
     const one = join(lab.dir, 'single')
     await runDarter('export', [`${REPOSITORY}@sha256:${kept}`, '--dir', one, ...doorFlags()])
     assert.deepEqual(readdirSync(one), [kept])
-    await assert.rejects(
-      runDarter('export', [`${REPOSITORY}@sha256:${'0'.repeat(64)}`, '--dir', one, ...doorFlags()]),
-    )
-    await assert.rejects(runDarter('export', [`${REPOSITORY}:none`, '--dir', one, ...doorFlags()]))
+    for (const [name, reason] of [
+      [
+        `${REPOSITORY}@sha256:${'0'.repeat(64)}`,
+        /^darter: the upstream.*\/sha256:0{64} was answered with status 404$/m,
+      ],
+      [`${REPOSITORY}:none`, /^darter: the upstream.*\/manifests\/none was answered with status 404$/m],
+    ] as const) {
+      const args = [MAIN, 'export', name, '--dir', one, ...doorFlags()]
+      assert.match((await run(process.execPath, args, { codes: [1] })).stderr, reason)
+    }
+    assert.deepEqual(readdirSync(one), [kept])
   })
 
   test('an export that is killed leaves nothing under a blob’s name, and the next one goes on', async () => {

@@ -41,7 +41,7 @@ test(
       run(process.execPath, [MAIN, 'preheat', '--door-port', port, ...args], { codes })
 
     const missing = await preheat([`${UPSTREAM}/library/app:absent`], [1])
-    assert.match(missing.stderr, /^darter: \S/)
+    assert.match(missing.stderr, /^darter: the upstream.*\/manifests\/absent was answered with status 404$/m)
     const wrong = await preheat(['No Image'], [2])
     assert.match(wrong.stderr, /names no image/)
 

@@ -19,6 +19,11 @@ export function authority({ host, port }: { readonly host: string; readonly port
   return reachable.includes(':') ? `[${reachable}]:${port}` : `${reachable}:${port}`
 }
 
+/** `http://host:port` of the door of the peer that a command's own settings name. */
+export function peerUrl(settings: { readonly 'door.host': string; readonly 'door.port': number }): string {
+  return `http://${authority({ host: settings['door.host'], port: settings['door.port'] })}`
+}
+
 const quote = (path: string) => (/^[\w./~-]+$/.test(path) ? path : `'${path.replaceAll("'", `'\\''`)}'`)
 
 /** How clients on this machine are pointed at the peer: a line for each kind. */

@@ -36,10 +36,20 @@ const wantedDigest = (text: string): Digest => {
   throw new InvalidArgumentError('It must be sha256: and 64, or sha512: and 128 lower-case hex digits.')
 }
 
+/** Adds a header to those before it. What is wrong with it is said without its value, which may be secret. */
 const addHeader = (text: string, before: ReadonlyMap<string, string>): ReadonlyMap<string, string> => {
   const [, name, value] = /^([!#$%&'*+.^_`|~\w-]+):[ \t]*([\t\x20-\x7e\x80-\xff]*)$/.exec(text) ?? []
-  if (name === undefined || value === undefined) throw new InvalidArgumentError("It must be 'Name: value'.")
-  return new Map([...before, [name.toLowerCase(), value]])
+  if (name === undefined || value === undefined) throw new ConfigError(["--header must be 'Name: value'"])
+  const key = name.toLowerCase()
+  if (before.has(key)) throw new ConfigError([`--header names ${key} twice`])
+  return new Map([...before, [key, value]])
+}
+
+/** The one header of a client that the peer takes on to a registry. */
+const addAuthorization = (text: string, before: ReadonlyMap<string, string>): ReadonlyMap<string, string> => {
+  const headers = addHeader(text, before)
+  if (headers.has('authorization')) return headers
+  throw new ConfigError(['--header must be Authorization: no other goes on to the registry'])
 }
 
 const absoluteUrl = (text: string): URL => {
@@ -211,8 +221,8 @@ function createProgram(exit: (code: number) => void): Command {
     )
     .option(
       '--header <HEADER>',
-      "A header for the registry, such as 'Authorization: Basic ...'.",
-      addHeader,
+      "'Authorization: ...' for the registry: Bearer, or Basic where it has no token service.",
+      addAuthorization,
       new Map(),
     )
     .option('-q, --quiet', 'Say nothing but errors.', false)

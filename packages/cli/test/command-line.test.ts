@@ -97,10 +97,23 @@ test('wrong use exits 2 with one line for each problem and nothing on standard o
       args: ['config', '--default-upstream', 'a'],
       says: /^darter: default-upstream \(--default-upstream\): a is not one of/,
     },
+    {
+      args: ['get', 'https://h/x', '--header', 'secret'],
+      says: /^darter: --header must be 'Name: value'\n$/,
+    },
+    {
+      args: ['get', 'https://h/x', '--header', 'X-Token: secret', '--header', 'x-token: secret'],
+      says: /^darter: --header names x-token twice\n$/,
+    },
+    {
+      args: ['preheat', 'a/b', '--header', 'X-Token: secret'],
+      says: /^darter: --header must be Authorization: no other goes on to the registry\n$/,
+    },
   ]
   for (const { args, says } of runs) {
     const { code, stdout, stderr } = await darter(args)
     assert.match(stderr, says)
+    assert.doesNotMatch(stderr, /secret/)
     assert.equal(stdout, '')
     assert.equal(code, 2, args.join(' '))
   }

@@ -1,12 +1,16 @@
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { test } from 'node:test'
 import { parseDigest } from '@darter/oci'
 import { GetDigestError, GetInterruptedError, GetRefusedError } from '../src/get/errors.ts'
-import { fetchInto, type Sink } from '../src/get/fetch.ts'
-import type { PartIdentity } from '../src/get/part-file.ts'
+import { fetchInto } from '../src/get/fetch.ts'
+import type { PartIdentity, Sink } from '../src/get/part-file.ts'
 import { createSpeedometer, formatSeconds, NO_PROGRESS, peerShare } from '../src/get/progress.ts'
 import type { Opened, Source } from '../src/get/source.ts'
+import { isThere } from '../src/get/to-file.ts'
 
 const MIB = 1024 * 1024
 const content = Buffer.alloc(3 * MIB, 'some content, again and again. ')
@@ -62,14 +66,14 @@ function source(cuts: number[] = [], etag: string | undefined = '"v1"') {
   return { source: made, asked }
 }
 
-const fetchContent = (from: Source, sink: Sink, wanted = digest) =>
+const fetchContent = (from: Source, sink: Sink, wanted = digest, signal = AbortSignal.timeout(20_000)) =>
   fetchInto({
     source: from,
     sink,
     sourceId: 'here',
     wanted,
     progress: NO_PROGRESS,
-    signal: AbortSignal.timeout(20_000),
+    signal,
   })
 
 test('content that breaks off is gone on with where it was', async () => {
@@ -80,6 +84,69 @@ test('content that breaks off is gone on with where it was', async () => {
   assert(bytes().equals(content))
   assert.equal(fetched.digest, digest)
   assert.equal(fetched.kept, 0)
+})
+
+test('content that is shorter than what has come of it starts anew, a few times', async () => {
+  const { source: from, asked } = source([500_000])
+  const beyond = (times: number): Source => ({
+    ...from,
+    open: async (at, validator, signal) => {
+      if (at > 0 && times-- > 0) {
+        asked.push(at)
+        return 'beyond'
+      }
+      return from.open(at, validator, signal)
+    },
+  })
+  const { sink, bytes } = memory()
+  await fetchContent(beyond(1), sink)
+  assert.deepEqual(asked, [0, 500_000, 0])
+  assert(bytes().equals(content))
+
+  const always: Source = {
+    ...from,
+    open: async (at, ...rest) => (at > 0 ? 'beyond' : source([500_000]).source.open(at, ...rest)),
+  }
+  await assert.rejects(fetchContent(always, memory().sink), GetInterruptedError)
+})
+
+test('the hashing of what an earlier run left ends with the signal', async () => {
+  const identity = {
+    source: 'here',
+    etag: '"v1"',
+    modified: undefined,
+    digest: undefined,
+    size: content.length,
+  }
+  const stopping = new AbortController()
+  let pieces = 0
+  const { sink } = memory(content.subarray(0, 2 * MIB), identity)
+  const slow: Sink = {
+    ...sink,
+    read: async function* (from, to) {
+      for (let at = from; at < to; at += 1000) {
+        if (++pieces === 3) stopping.abort(new Error('enough'))
+        yield content.subarray(at, Math.min(to, at + 1000))
+      }
+    },
+  }
+  const fetched = fetchContent(source().source, slow, digest, stopping.signal)
+  await assert.rejects(fetched, { message: 'enough' })
+  assert.equal(pieces, 3)
+})
+
+test('a file is there when it has the bytes of a digest, and is not read once the signal has aborted', async t => {
+  const dir = await mkdtemp(join(tmpdir(), 'darter-there-'))
+  t.after(() => rm(dir, { recursive: true }))
+  const file = join(dir, 'file')
+  const never = new AbortController().signal
+  assert(!(await isThere(file, digest, content.length, never)))
+  await writeFile(file, content)
+  assert(await isThere(file, digest, content.length, never))
+  assert(!(await isThere(file, digest, content.length - 1, never)))
+  await assert.rejects(isThere(file, digest, content.length, AbortSignal.abort()), { name: 'AbortError' })
+  await writeFile(file, content.toReversed())
+  assert(!(await isThere(file, digest, content.length, never)))
 })
 
 test('without a validator it starts anew, and gives up when nothing comes', async () => {

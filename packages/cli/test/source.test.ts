@@ -16,7 +16,7 @@ after(() => server.close())
 /** How the source refuses what the server answers with a status and a body. */
 async function refusedWith(status: number, body: string): Promise<GetRefusedError> {
   answer = (_, response) => void response.writeHead(status).end(body)
-  const source = createSource({ peer, path: '/x', wanted: undefined, headers: new Map() })
+  const source = createSource({ peer, path: '/x', wanted: undefined, headers: new Map(), credentials: 'ask' })
   try {
     await source.open(0, undefined, AbortSignal.timeout(10_000))
   } catch (error) {

@@ -3,13 +3,15 @@ import { stat } from 'node:fs/promises'
 import { basename, join, resolve } from 'node:path'
 import type { Digest } from '@darter/oci'
 import { approximateBytes } from '@darter/runtime'
-import { authority } from '../banner.ts'
+import { peerUrl } from '../banner.ts'
 import type { Resolved } from '../config/resolve.ts'
 import { GetTargetError } from '../get/errors.ts'
-import { type Fetched, fetchInto, type Sink } from '../get/fetch.ts'
+import { type Fetched, fetchInto } from '../get/fetch.ts'
+import type { Sink } from '../get/part-file.ts'
 import { createBar, NO_PROGRESS } from '../get/progress.ts'
 import { createSource } from '../get/source.ts'
 import { toFile } from '../get/to-file.ts'
+import { interruptible } from './interruptible.ts'
 
 /** The command's own arguments. */
 export interface GetOptions {
@@ -22,36 +24,33 @@ export interface GetOptions {
   readonly quiet: boolean
 }
 
-const INTERRUPTED = 130
-
 /** Fetches a URL through the peer of this machine into a file or to standard output. */
 export async function runGet({ settings }: Resolved, options: GetOptions): Promise<number> {
   const { url, digest: wanted, headers, quiet } = options
-  const peer = `http://${authority({ host: settings['door.host'], port: settings['door.port'] })}`
-  const stopping = new AbortController()
-  const stop = () => stopping.abort(new GetTargetError('interrupted'))
-  process.once('SIGINT', stop).once('SIGTERM', stop)
-  const source = createSource({ peer, path: `/url/${encodeURIComponent(url.href)}`, wanted, headers })
   const target = options.output === '-' ? undefined : await targetOf(options.output, url)
   const name = target === undefined ? basename(url.pathname) : basename(target)
-  const progress = process.stderr.isTTY && !quiet ? createBar(name, process.stderr) : NO_PROGRESS
-  const started = performance.now()
-  const fetch = (sink: Sink) =>
-    fetchInto({ source, sink, sourceId: sourceIdOf(url), wanted, progress, signal: stopping.signal })
-  try {
-    const fetched = target === undefined ? await fetch(standardOutput()) : await toFile(target, fetch)
-    progress.stop()
+  return await interruptible('the same command goes on from here', async signal => {
+    const source = createSource({
+      peer: peerUrl(settings),
+      path: `/url/${encodeURIComponent(url.href)}`,
+      wanted,
+      headers,
+      credentials: '--header',
+    })
+    const progress = process.stderr.isTTY && !quiet ? createBar(name, process.stderr) : NO_PROGRESS
+    const started = performance.now()
+    const fetch = (sink: Sink) =>
+      fetchInto({ source, sink, sourceId: sourceIdOf(url), wanted, progress, signal })
+    let fetched: Fetched
+    try {
+      fetched = target === undefined ? await fetch(standardOutput()) : await toFile(target, fetch)
+    } finally {
+      progress.stop()
+      await source.close()
+    }
     if (!quiet) process.stderr.write(summary(target ?? name, fetched, performance.now() - started))
     return 0
-  } catch (error) {
-    progress.stop()
-    if (!stopping.signal.aborted) throw error
-    process.stderr.write('darter: interrupted; the same command goes on from here\n')
-    return INTERRUPTED
-  } finally {
-    process.off('SIGINT', stop).off('SIGTERM', stop)
-    await source.close()
-  }
+  })
 }
 
 /** Bytes that are written cannot be taken back, so that nothing may start anew after the first one. */

@@ -8,21 +8,9 @@ import {
   GetTargetError,
   PeerNotRunningError,
 } from './errors.ts'
-import type { PartIdentity } from './part-file.ts'
+import type { PartIdentity, Sink } from './part-file.ts'
 import type { Progress } from './progress.ts'
 import type { Opened, Shares, Source } from './source.ts'
-
-/** Where the bytes go. */
-export interface Sink {
-  /** How many bytes are there from earlier, and of what. */
-  readonly length: number
-  readonly identity: PartIdentity | undefined
-  read(from: number, to: number): AsyncIterable<Uint8Array>
-  /** Puts bytes at a position; resolves when more may come. */
-  write(bytes: Uint8Array, position: number): Promise<void>
-  /** Starts anew with nothing; undefined where it could not be gone on with. */
-  begin(identity: PartIdentity | undefined): Promise<void>
-}
 
 /** How a transfer went. */
 export interface Fetched {
@@ -34,7 +22,7 @@ export interface Fetched {
   readonly shares: Shares
 }
 
-/** Times in a row that the content may break off without a new byte. */
+/** Times in a row that the content may break off without getting further than before. */
 const MAX_TRIES = 5
 /** What is fetched again of an earlier run's bytes, to see that they are the same. */
 const OVERLAP_BYTES = 1024 * 1024
@@ -101,7 +89,7 @@ async function fetchOnce(
     } else if (hash === undefined) {
       // The first answer, to go on with an earlier run's bytes.
       expected = wanted ?? opened.digest
-      hash = await hashOf(sink, position, expected)
+      hash = await hashOf(sink, position, expected, signal)
     }
     size = opened.size
     const poll = setInterval(() => void report(opened, totals, progress), SHARES_EVERY_MS)
@@ -124,17 +112,22 @@ async function fetchOnce(
     if (size !== undefined && position < size) throw new Error('it ended short')
   }
 
+  let furthest = position
   for (let tries = 0; ; ) {
-    const before = position
     try {
       const opened = await source.open(position, validator, signal)
-      if (opened === 'beyond') throw new OtherBytesError()
+      if (opened === 'beyond') {
+        if (earlier !== undefined) throw new OtherBytesError()
+        position = 0
+        throw new Error('it is shorter than what has come of it')
+      }
       await take(opened)
       break
     } catch (error) {
       signal.throwIfAborted()
       if (isFinal(error, position > kept)) throw error
-      if (position > before) {
+      if (position > furthest) {
+        furthest = position
         tries = 0
         backoff.reset()
       }
@@ -196,8 +189,16 @@ const algorithmOf = (expected: Digest | undefined) =>
 
 const newHash = (expected: Digest | undefined) => createHash(algorithmOf(expected))
 
-async function hashOf(sink: Sink, length: number, expected: Digest | undefined): Promise<Hash> {
+async function hashOf(
+  sink: Sink,
+  length: number,
+  expected: Digest | undefined,
+  signal: AbortSignal,
+): Promise<Hash> {
   const hash = newHash(expected)
-  for await (const piece of sink.read(0, length)) hash.update(piece)
+  for await (const piece of sink.read(0, length)) {
+    signal.throwIfAborted()
+    hash.update(piece)
+  }
   return hash
 }

@@ -24,17 +24,22 @@ const schema = z.object({
   size: z.number(),
 })
 
-/** A file in the making: `<file>.part`, and what it is the beginning of in `<file>.part.json`. */
-export interface PartFile {
+/** Where bytes go that are fetched. */
+export interface Sink {
   /** How many bytes an earlier run left of {@link identity}. */
   readonly length: number
   /** What an earlier run was fetching; undefined for nothing that can be gone on with. */
   readonly identity: PartIdentity | undefined
   /** Reads bytes [from, to), in order. */
   read(from: number, to: number): AsyncIterable<Uint8Array>
+  /** Puts bytes at a position; resolves when more may come. */
   write(bytes: Uint8Array, position: number): Promise<void>
   /** Starts anew with nothing; undefined where it could not be gone on with later. */
   begin(identity: PartIdentity | undefined): Promise<void>
+}
+
+/** A file in the making: `<file>.part`, and what it is the beginning of in `<file>.part.json`. */
+export interface PartFile extends Sink {
   /** Makes the bytes durable and puts them in place of the file, all at once. */
   finish(size: number): Promise<void>
   /** Leaves nothing behind. */

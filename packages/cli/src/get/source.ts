@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { type Digest, isDigest, parseContentRange } from '@darter/oci'
-import { Agent, type Dispatcher, request } from 'undici'
-import { GetRefusedError, PeerNotRunningError } from './errors.ts'
+import { createPeerClient, refusal } from '../peer-client.ts'
+import { GetRefusedError } from './errors.ts'
 
 /** What the bytes that came are owed to. */
 export interface Shares {
@@ -35,14 +35,7 @@ export interface Source {
   close(): Promise<void>
 }
 
-/** A peer may wait 40 s for its sources before it says so. */
-const PATIENCE_MS = 120_000
 const SHARES_MS = 2000
-const MAX_MESSAGE = 512
-/** What could move a terminal's cursor, change its colours or turn its text round; an origin's own words may hold it. */
-const CONTROL = /[\p{Cc}\p{Cf}]+/gu
-/** Refusals that another try may mend: 502 is an origin that broke off, or whose content changed meanwhile. */
-const TRANSIENT: ReadonlySet<number> = new Set([429, 502, 503, 504])
 
 /**
  * @param options.peer - `http://host:port` of the peer's door.
@@ -52,11 +45,13 @@ export function createSource(options: {
   readonly peer: string
   readonly path: string
   readonly wanted: Digest | undefined
-  /** Names in lower case. */
+  /** For the content's origin; names in lower case. */
   readonly headers: ReadonlyMap<string, string>
+  /** What a user can do when the origin wants credentials, as an imperative or an option. */
+  readonly credentials: string
 }): Source {
-  const { peer, path, wanted, headers } = options
-  const agent = new Agent({ headersTimeout: PATIENCE_MS, bodyTimeout: PATIENCE_MS })
+  const { path, wanted, headers, credentials } = options
+  const peer = createPeerClient(options.peer)
   const fixed: Record<string, string> = {
     ...Object.fromEntries(headers),
     ...(headers.size > 0 && { 'x-darter-forward': [...headers.keys()].join(', ') }),
@@ -65,10 +60,7 @@ export function createSource(options: {
 
   const shares = async (transfer: string): Promise<Shares | undefined> => {
     try {
-      const answer = await request(`${peer}/transfers/${transfer}`, {
-        dispatcher: agent,
-        signal: AbortSignal.timeout(SHARES_MS),
-      })
+      const answer = await peer.ask(`/transfers/${transfer}`, { signal: AbortSignal.timeout(SHARES_MS) })
       const told = (await answer.body.json()) as Shares
       return answer.statusCode === 200 ? told : undefined
     } catch {
@@ -80,22 +72,14 @@ export function createSource(options: {
     open: async (from, validator, signal) => {
       const transfer = randomUUID()
       const isPart = from > 0 && validator !== undefined
-      let answer: Dispatcher.ResponseData
-      try {
-        answer = await request(`${peer}${path}`, {
-          dispatcher: agent,
-          headers: {
-            ...fixed,
-            'x-darter-transfer': transfer,
-            ...(isPart && { range: `bytes=${from}-`, 'if-range': validator }),
-          },
-          signal,
-        })
-      } catch (error) {
-        const code = error instanceof Error && 'code' in error ? error.code : undefined
-        if (code === 'ECONNREFUSED') throw new PeerNotRunningError(peer, error)
-        throw error
-      }
+      const answer = await peer.ask(path, {
+        headers: {
+          ...fixed,
+          'x-darter-transfer': transfer,
+          ...(isPart && { range: `bytes=${from}-`, 'if-range': validator }),
+        },
+        signal,
+      })
       const text = (name: string) => {
         const value = answer.headers[name]
         return Array.isArray(value) ? value.join(', ') : value
@@ -104,7 +88,7 @@ export function createSource(options: {
         await answer.body.dump()
         return 'beyond'
       }
-      if (answer.statusCode !== 200 && answer.statusCode !== 206) throw await refusal(answer)
+      if (answer.statusCode !== 200 && answer.statusCode !== 206) throw await refusal(answer, credentials)
       const range = answer.statusCode === 206 ? parseContentRange(text('content-range') ?? '') : undefined
       if (answer.statusCode === 206 && (range?.kind !== 'range' || range.from !== from)) {
         answer.body.destroy()
@@ -126,31 +110,6 @@ export function createSource(options: {
         shares: () => shares(transfer),
       }
     },
-    close: () => agent.destroy(),
-  }
-}
-
-/** What a refusal of the peer says, in one line. */
-export async function refusal({
-  statusCode,
-  body,
-  headers,
-}: Dispatcher.ResponseData): Promise<GetRefusedError> {
-  const text = await body.text().catch(() => '')
-  const message = messageOf(text)?.replace(CONTROL, ' ') ?? `the origin answered with status ${statusCode}`
-  const advice = headers['www-authenticate'] === undefined ? '' : ' (it wants credentials: --header)'
-  return new GetRefusedError(message + advice, TRANSIENT.has(statusCode))
-}
-
-/** The message in an error body of a registry's or a peer's kind (JSON), or of an object store's (XML). */
-function messageOf(text: string): string | undefined {
-  const xml = /<Message>([^<]{1,512})<\/Message>/.exec(text)?.[1]
-  if (xml !== undefined) return `the object store: ${xml}`
-  try {
-    const { errors } = JSON.parse(text) as { errors?: { message?: unknown }[] }
-    const message = errors?.[0]?.message
-    return typeof message === 'string' ? message.slice(0, MAX_MESSAGE) : undefined
-  } catch {
-    return undefined
+    close: peer.close,
   }
 }

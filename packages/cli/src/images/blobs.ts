@@ -1,16 +1,13 @@
 import {
   DarterError,
-  describeManifest,
   type Digest,
   digestAlgorithm,
-  MANIFEST_MEDIA_TYPES,
   ManifestInvalidError,
   type ManifestDescription,
   type ManifestDescriptor,
 } from '@darter/oci'
-import { Agent, request } from 'undici'
-import { GetRefusedError, PeerNotRunningError } from '../get/errors.ts'
-import { refusal } from '../get/source.ts'
+import { GetRefusedError } from '../get/errors.ts'
+import { createDoorClient, type DoorClient } from './door.ts'
 import type { ImageReference } from './reference.ts'
 
 /** A blob of an image, and where the peer's door has it. */
@@ -32,9 +29,13 @@ export class NoBlobsError extends DarterError {
   }
 }
 
+/** What a user can do when the registry wants credentials: these commands take none. */
+export const IMAGE_CREDENTIALS = 'configure them at the peer for this upstream'
+
 const NYDUS_BLOB = 'application/vnd.oci.image.layer.nydus.blob.v1'
 const NYDUS_ANNOTATION = 'containerd.io/snapshot/nydus-blob'
-const ANSWER_MS = 120_000
+/** Manifests of one image, over all its platforms. */
+const MAX_MANIFESTS = 1024
 
 /**
  * The blobs that an image's files are read from, over all platforms: nydus's data blobs where a manifest has any, else all
@@ -47,71 +48,68 @@ export async function listBlobs(
   { name, reference }: ImageReference,
   signal: AbortSignal,
 ): Promise<readonly ImageBlob[]> {
-  const agent = new Agent({ headersTimeout: ANSWER_MS, bodyTimeout: ANSWER_MS })
-  const ask = async (method: 'GET' | 'HEAD', path: string) => {
-    try {
-      const headers = { accept: MANIFEST_MEDIA_TYPES.join(', ') }
-      return await request(`${peer}${path}`, { method, dispatcher: agent, headers, signal })
-    } catch (error) {
-      const code = error instanceof Error && 'code' in error ? error.code : undefined
-      throw code === 'ECONNREFUSED' ? new PeerNotRunningError(peer, error) : error
-    }
-  }
-  const pathOf = (digest: Digest) => `/v2/${name}/blobs/${digest}`
+  const door = createDoorClient({ peer, name, credentials: IMAGE_CREDENTIALS, signal })
   const blobOf = (digest: Digest, size: number): ImageBlob => ({
     digest,
     size,
     hex: digest.slice('sha256:'.length),
-    path: pathOf(digest),
+    path: `/v2/${name}/blobs/${digest}`,
   })
-  const manifest = async (which: string): Promise<ManifestDescription> => {
-    const answer = await ask('GET', `/v2/${name}/manifests/${which}`)
-    if (answer.statusCode !== 200) throw await refusal(answer)
-    const type = answer.headers['content-type']
-    return describeManifest(
-      new Uint8Array(await answer.body.arrayBuffer()),
-      typeof type === 'string' ? type : undefined,
-    )
-  }
-  const layersOf = async (description: ManifestDescription): Promise<readonly ManifestDescriptor[]> => {
-    const children = description.descriptors.filter(({ kind }) => kind === 'manifest')
-    if (children.length > 0) {
-      const found = await Promise.all(
-        children.map(async ({ digest }) => await layersOf(await manifest(digest))),
-      )
-      return found.flat()
-    }
-    const layers = description.descriptors.filter(
-      ({ kind, digest }) => kind === 'layer' && digestAlgorithm(digest) === 'sha256',
-    )
-    const data = layers.filter(
-      ({ mediaType, annotations }) =>
-        mediaType === NYDUS_BLOB || annotations?.[NYDUS_ANNOTATION] !== undefined,
-    )
-    return data.length > 0 ? data : layers
-  }
 
   /** Registries may give a blob for a manifest: what is none is taken for a blob, if there is one. */
   const ofDigest = async (digest: Digest): Promise<ManifestDescription | ImageBlob> => {
     try {
-      return await manifest(digest)
+      return await door.manifest(digest)
     } catch (error) {
       if (!(error instanceof GetRefusedError || error instanceof ManifestInvalidError)) throw error
       if (digestAlgorithm(digest) !== 'sha256') throw error
-      const answer = await ask('HEAD', pathOf(digest))
+      const answer = await door.open(`blobs/${digest}`, 'HEAD').catch((other: unknown) => {
+        throw other instanceof GetRefusedError ? error : other
+      })
       await answer.body.dump()
-      if (answer.statusCode !== 200) throw error
       return blobOf(digest, Number(answer.headers['content-length']))
     }
   }
 
   try {
-    const top = reference.kind === 'tag' ? await manifest(reference.tag) : await ofDigest(reference.digest)
+    const top =
+      reference.kind === 'tag' ? await door.manifest(reference.tag) : await ofDigest(reference.digest)
     if ('hex' in top) return [top]
-    const blobs = new Map((await layersOf(top)).map(({ digest, size }) => [digest, blobOf(digest, size)]))
+    const blobs = new Map<Digest, ImageBlob>()
+    for await (const { digest, size } of layersOf(door, top)) blobs.set(digest, blobOf(digest, size))
     if (blobs.size === 0) throw new NoBlobsError(name)
     return [...blobs.values()]
   } finally {
-    await agent.destroy()
+    await door.close()
   }
+}
+
+/** The layers of an image, or of all images of an index and of those within it, one manifest after the other. */
+async function* layersOf(door: DoorClient, top: ManifestDescription): AsyncGenerator<ManifestDescriptor> {
+  const queue: Digest[] = []
+  const seen = new Set<Digest>()
+  const layers = function* ({ descriptors }: ManifestDescription) {
+    const children = descriptors.filter(({ kind }) => kind === 'manifest')
+    for (const { digest } of children) {
+      if (seen.has(digest)) continue
+      if (seen.size === MAX_MANIFESTS) {
+        throw new ManifestInvalidError(`leads to more than ${MAX_MANIFESTS} others`)
+      }
+      seen.add(digest)
+      queue.push(digest)
+    }
+    if (children.length === 0) yield* dataLayers(descriptors)
+  }
+  yield* layers(top)
+  for (const digest of queue) yield* layers(await door.manifest(digest))
+}
+
+function dataLayers(descriptors: readonly ManifestDescriptor[]): readonly ManifestDescriptor[] {
+  const layers = descriptors.filter(
+    ({ kind, digest }) => kind === 'layer' && digestAlgorithm(digest) === 'sha256',
+  )
+  const data = layers.filter(
+    ({ mediaType, annotations }) => mediaType === NYDUS_BLOB || annotations?.[NYDUS_ANNOTATION] !== undefined,
+  )
+  return data.length > 0 ? data : layers
 }

@@ -3,6 +3,7 @@ import { lstat, unlink } from 'node:fs/promises'
 import { connect } from 'node:net'
 import { once } from 'node:events'
 import { GetTargetError } from '../get/errors.ts'
+import { PATIENCE_MS } from '../peer-client.ts'
 import type { ImageBlob } from './blobs.ts'
 
 /** A socket that gives one blob, whatever path it is asked for. */
@@ -12,8 +13,6 @@ export interface BlobSocket {
   close(): Promise<void>
 }
 
-/** A request and its answer may take this long without a byte, in ms: the peer itself gives up earlier. */
-const IDLE_MS = 120_000
 const MAX_CONNECTIONS = 256
 /** Of a socket's address on Linux, without the zero at its end (unix(7)). */
 const MAX_PATH_BYTES = 107
@@ -54,7 +53,7 @@ export async function openBlobSocket(
     const headers = Object.fromEntries(
       PASSED.flatMap(name => (request.headers[name] === undefined ? [] : [[name, request.headers[name]]])),
     )
-    const asked = askHttp({ ...peer, agent, method, path: blob.path, headers, timeout: IDLE_MS })
+    const asked = askHttp({ ...peer, agent, method, path: blob.path, headers, timeout: PATIENCE_MS })
     const cut = () => {
       asked.destroy()
       response.destroy()

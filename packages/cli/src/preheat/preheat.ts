@@ -1,7 +1,5 @@
-import { describeManifest, type Digest, MANIFEST_MEDIA_TYPES, MAX_MANIFEST_BYTES } from '@darter/oci'
-import { Agent, type Dispatcher, request } from 'undici'
-import { GetRefusedError, PeerNotRunningError } from '../get/errors.ts'
-import { refusal } from '../get/source.ts'
+import type { Digest } from '@darter/oci'
+import { createDoorClient } from '../images/door.ts'
 import type { ImageReference } from '../images/reference.ts'
 import { chooseManifest, type Platform } from './platform.ts'
 
@@ -16,9 +14,6 @@ export interface Preheated {
 
 /** Blobs that are asked for at the same moment, as container runtimes do. */
 const BLOBS_AT_ONCE = 3
-/** A peer may wait 40 s for its sources before it says so. */
-const PATIENCE_MS = 120_000
-const ACCEPT = MANIFEST_MEDIA_TYPES.join(', ')
 /** Layers that registries do not hand out. */
 const ELSEWHERE = /foreign|nondistributable/
 
@@ -38,48 +33,16 @@ export async function preheat(options: {
   readonly onBytes: (received: number, size: number) => void
   readonly signal: AbortSignal
 }): Promise<Preheated> {
-  const { peer, image, platform, onBytes } = options
-  const fixed = Object.fromEntries(options.headers)
+  const { peer, image, platform, headers, onBytes } = options
   const failed = new AbortController()
   const signal = AbortSignal.any([options.signal, failed.signal])
-  const agent = new Agent({
-    connections: BLOBS_AT_ONCE,
-    headersTimeout: PATIENCE_MS,
-    bodyTimeout: PATIENCE_MS,
-  })
-  const base = `${peer}/v2/${image.name}`
-
-  const open = async (path: string, accept: string): Promise<Dispatcher.ResponseData> => {
-    let answer: Dispatcher.ResponseData
-    try {
-      answer = await request(`${base}/${path}`, { dispatcher: agent, headers: { ...fixed, accept }, signal })
-    } catch (error) {
-      const code = error instanceof Error && 'code' in error ? error.code : undefined
-      if (code === 'ECONNREFUSED') throw new PeerNotRunningError(peer, error)
-      throw error
-    }
-    if (answer.statusCode !== 200) throw await refusal(answer)
-    return answer
-  }
-
-  const readManifest = async (reference: string) => {
-    const { body, headers } = await open(`manifests/${reference}`, ACCEPT)
-    const parts: Uint8Array[] = []
-    let length = 0
-    for await (const part of body as AsyncIterable<Uint8Array>) {
-      length += part.length
-      if (length > MAX_MANIFEST_BYTES) throw new GetRefusedError('the manifest is too large', false)
-      parts.push(part)
-    }
-    const described = describeManifest(Buffer.concat(parts), String(headers['content-type']))
-    return { digest: String(headers['docker-content-digest']), ...described }
-  }
+  const door = createDoorClient({ peer, name: image.name, headers, credentials: '--header', signal })
 
   try {
     const { reference } = image
-    let manifest = await readManifest(reference.kind === 'tag' ? reference.tag : reference.digest)
+    let manifest = await door.manifest(reference.kind === 'tag' ? reference.tag : reference.digest)
     if (manifest.descriptors.some(({ kind }) => kind === 'manifest')) {
-      manifest = await readManifest(chooseManifest(manifest.descriptors, platform).digest)
+      manifest = await door.manifest(chooseManifest(manifest.descriptors, platform).digest)
     }
     const wanted = new Map<Digest, number>()
     for (const { digest, size, mediaType } of manifest.descriptors) {
@@ -90,7 +53,7 @@ export async function preheat(options: {
     let received = 0
     const worker = async (): Promise<void> => {
       for (let digest = queue.pop(); digest !== undefined; digest = queue.pop()) {
-        const { body } = await open(`blobs/${digest}`, '*/*')
+        const { body } = await door.open(`blobs/${digest}`)
         for await (const part of body as AsyncIterable<Uint8Array>) {
           received += part.length
           onBytes(received, size)
@@ -107,6 +70,6 @@ export async function preheat(options: {
     }
     return { digest: manifest.digest, blobs: wanted.size, bytes: received }
   } finally {
-    await agent.destroy()
+    await door.close()
   }
 }

@@ -1,5 +1,6 @@
 import type { UrlPattern } from '@darter/oci'
 import type { S3Credentials } from '@darter/origin'
+import type { PrefetchConfig } from './download/prefetch.ts'
 
 /**
  * What a peer is told when it is made: every value checked, every size in bytes, every time in milliseconds, every
@@ -24,6 +25,7 @@ export interface PeerConfig {
   readonly tags: TagConfig
   readonly access: AccessConfig
   readonly transfers: TransferConfig
+  readonly prefetch: PrefetchConfig
   /** After a request to stop, how long running responses may take to end, in ms. */
   readonly graceMs: number
 }

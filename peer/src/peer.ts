@@ -12,7 +12,7 @@ import {
   systemClock,
   systemRandom,
 } from '@darter/runtime'
-import { type ChunkStore, createDiskStore } from '@darter/store'
+import { type ChunkStore, createDiskStore, createScratchFile } from '@darter/store'
 import { createAccess } from './access/access.ts'
 import { createAdmission } from './access/admission.ts'
 import { createCallerKey } from './access/caller.ts'
@@ -116,6 +116,8 @@ export function createPeer(
       log,
       metrics: downloadMetrics,
       rates,
+      prefetch: config.prefetch,
+      scratch: await createScratchFile(config.store.dir),
       zone: config.swarm.zone,
     })
 

@@ -5,7 +5,13 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { Exchange, Link } from '@darter/exchange'
 import { MAX_MANIFEST_BYTES } from '@darter/oci'
 import { createLogger, createMetrics, seededRandom, systemClock } from '@darter/runtime'
-import { type ChunkStore, createMemoryStore, type StoredBlob, StoreIoError } from '@darter/store'
+import {
+  type ChunkStore,
+  createMemoryScratch,
+  createMemoryStore,
+  type StoredBlob,
+  StoreIoError,
+} from '@darter/store'
 import { Bitfield, chunkLayout, MIN_CHUNK_BYTES } from '@darter/swarm'
 import type { LinkMessage, PeerMessage, SchedulerMessage } from '@darter/wire'
 import type { BlobReads, OpenBlobRequest } from '../src/download/contract.ts'
@@ -14,7 +20,7 @@ import { createDownloadMetrics } from '../src/download/metrics.ts'
 import { createNeighbourhood, type Neighbourhood } from '../src/download/neighbourhood.ts'
 import { createReads } from '../src/download/reads.ts'
 import { scriptedOrigin } from './support/origin.ts'
-import { UNLIMITED } from './support/rates.ts'
+import { NO_PREFETCH, UNLIMITED } from './support/rates.ts'
 
 const log = createLogger({ level: 'silent', name: 'test' })
 const BLOB = Uint8Array.from({ length: MIN_CHUNK_BYTES * 3 }, (_, i) => (i * 31) >>> 7)
@@ -121,6 +127,8 @@ function readsOver(store: ChunkStore, exchange: Exchange, clock = systemClock) {
     log,
     metrics: createDownloadMetrics(createMetrics({ prefix: 'test_' })),
     rates: UNLIMITED,
+    prefetch: NO_PREFETCH,
+    scratch: createMemoryScratch(),
     zone: '',
   })
 }

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto'
 import { describe, it } from 'node:test'
 import type { Origin } from '@darter/origin'
 import { createLogger, createMetrics, seededRandom, systemClock } from '@darter/runtime'
-import { type ChunkStore, createMemoryStore } from '@darter/store'
+import { type ChunkStore, createMemoryScratch, createMemoryStore } from '@darter/store'
 import { MIN_CHUNK_BYTES } from '@darter/swarm'
 import fc from 'fast-check'
 import { createAloneExchange } from '../src/alone.ts'
@@ -12,7 +12,7 @@ import { createFacts } from '../src/download/facts.ts'
 import { createDownloadMetrics } from '../src/download/metrics.ts'
 import { createReads, type Reads } from '../src/download/reads.ts'
 import { type Deed, type ScriptedOrigin, scriptedOrigin } from './support/origin.ts'
-import { UNLIMITED } from './support/rates.ts'
+import { NO_PREFETCH, UNLIMITED } from './support/rates.ts'
 
 const log = createLogger({ level: 'silent', name: 'test' })
 
@@ -41,6 +41,8 @@ async function bench(source: ScriptedOrigin, quotaBytes = 1e9): Promise<Bench> {
     log,
     metrics: createDownloadMetrics(createMetrics({ prefix: 'test_' })),
     rates: UNLIMITED,
+    prefetch: NO_PREFETCH,
+    scratch: createMemoryScratch(),
     zone: '',
   })
   await reads.start()

@@ -8,6 +8,7 @@ import type { ReaderSet } from './readers.ts'
 import { restMs } from './retry.ts'
 import type { LinkDeed, SessionEffect, SessionLimits } from './session-contract.ts'
 import { sameBytes, ToldHashes } from './told-hashes.ts'
+import type { Wanted } from './wanted.ts'
 
 /** A neighbour with as many requests in flight as this is not asked for anything without a slot. */
 const MAX_UNASKED = 2
@@ -24,6 +25,7 @@ export interface PoolContext {
   readonly disputed: Set<number>
   readonly random: Random
   readonly limits: SessionLimits
+  readonly wanted: Wanted
   readonly emit: (effect: SessionEffect) => void
 }
 
@@ -66,6 +68,18 @@ export class NeighbourPool {
   /** Neighbours. */
   get size(): number {
     return this.#neighbours.size
+  }
+
+  /** Neighbours that have said what they hold. */
+  get introduced(): number {
+    let count = 0
+    for (const neighbour of this.#neighbours.values()) if (neighbour.introduced) count++
+    return count
+  }
+
+  introducedBy(id: string): void {
+    const neighbour = this.#neighbours.get(id)
+    if (neighbour !== undefined) neighbour.introduced = true
   }
 
   up(id: string, far: boolean): void {
@@ -143,7 +157,7 @@ export class NeighbourPool {
     if (neighbour === undefined) return this.#context.emit({ type: 'pass', neighbour: id })
     this.#full = this.#inFlightBytes >= this.#context.limits.maxInFlightBytes
     const mayAsk = !this.#full && !neighbour.distrusted && neighbour.restUntil <= now
-    const chunk = mayAsk ? (this.#pick(neighbour, suggestion) ?? this.#steal(neighbour, now)) : undefined
+    const chunk = mayAsk ? (this.#pick(neighbour, suggestion, now) ?? this.#steal(neighbour, now)) : undefined
     neighbour.idleSince = undefined
     neighbour.poked = undefined
     neighbour.passed = chunk === undefined
@@ -157,12 +171,13 @@ export class NeighbourPool {
     if (neighbour?.inFlight.has(chunk) === true) neighbour.arriving.add(chunk)
   }
 
-  /** Asks, without waiting for a slot, for what a reader of a range waits for. */
+  /** Asks, without waiting for a slot, for what a reader of a range waits for, if it would believe it. */
   urge(now: number): void {
     const { readers } = this.#context
+    if (this.#verified === undefined) return
     for (const { from, to } of readers.strictWindows()) {
       for (let chunk = from; chunk < to; chunk++) {
-        if (!this.offers(chunk) || !this.#isWanted(chunk)) continue
+        if (!this.offers(chunk) || !this.#isMissing(chunk)) continue
         const holder = this.#idlest(chunk, undefined, now)
         if (holder !== undefined) this.#request(holder, chunk, now)
       }
@@ -192,7 +207,7 @@ export class NeighbourPool {
   wantAgain(now: number): void {
     for (const neighbour of this.#neighbours.values()) {
       if (!neighbour.passed || neighbour.distrusted || neighbour.restUntil > now) continue
-      if (this.#pick(neighbour, undefined) === undefined) continue
+      if (this.#pick(neighbour, undefined, now) === undefined) continue
       neighbour.passed = false
       this.#context.emit({ type: 'want', neighbour: neighbour.id })
     }
@@ -269,6 +284,17 @@ export class NeighbourPool {
     }
   }
 
+  /** Cancels the requests for chunks that are not wanted any more. */
+  callOff(isWanted: (chunk: number) => boolean): void {
+    for (const neighbour of this.#neighbours.values()) {
+      for (const chunk of [...neighbour.inFlight.keys()]) {
+        if (isWanted(chunk)) continue
+        this.#takeBack(neighbour, chunk)
+        this.unexpect(chunk)
+      }
+    }
+  }
+
   stop(): void {
     for (const neighbour of this.#neighbours.values()) this.#cancelAll(neighbour)
   }
@@ -327,6 +353,7 @@ export class NeighbourPool {
 
   #takeBack(neighbour: Neighbour, chunk: number): void {
     neighbour.inFlight.delete(chunk)
+    neighbour.arriving.delete(chunk)
     this.#ended(chunk)
     this.#context.emit({ type: 'cancel', neighbour: neighbour.id, chunk })
   }
@@ -351,7 +378,7 @@ export class NeighbourPool {
     return neighbour.far && this.#near[chunk]! > 0
   }
 
-  #isWanted(chunk: number): boolean {
+  #isMissing(chunk: number): boolean {
     const { held, pending, disputed } = this.#context
     return !held.has(chunk) && pending.isFree(chunk) && !disputed.has(chunk)
   }
@@ -359,11 +386,14 @@ export class NeighbourPool {
   #pick(
     neighbour: Neighbour,
     suggestion: number | undefined,
+    now: number,
     where: 'near' | 'anywhere' = 'near',
   ): number | undefined {
-    const { held, layout, readers, random } = this.#context
+    const { held, layout, readers, random, wanted } = this.#context
     const isWanted = (chunk: number): boolean =>
-      this.#isWanted(chunk) && (where === 'anywhere' || !this.#isNearer(neighbour, chunk))
+      this.#isMissing(chunk) &&
+      wanted.ofNeighbours(chunk, now) &&
+      (where === 'anywhere' || !this.#isNearer(neighbour, chunk))
     const urgent = readers.urgent(chunk => neighbour.held.has(chunk) && isWanted(chunk))
     // What is scarce among the neighbours is better chosen for everyone's sake than for a reader's.
     const isCommon = urgent !== undefined && this.#availability[urgent]! * 2 >= this.#neighbours.size
@@ -385,6 +415,7 @@ export class NeighbourPool {
     neighbour.inFlight.set(chunk, now)
     this.#context.pending.begin(chunk)
     this.#inFlightBytes += this.#context.layout.length(chunk)
+    this.#context.wanted.asked(chunk, now)
     this.#context.emit({ type: 'request', neighbour: neighbour.id, chunk })
   }
 
@@ -405,7 +436,7 @@ export class NeighbourPool {
   }
 
   #poke(neighbour: Neighbour, now: number): boolean {
-    const chunk = this.#pick(neighbour, undefined, 'anywhere')
+    const chunk = this.#pick(neighbour, undefined, now, 'anywhere')
     if (chunk === undefined) return false
     neighbour.poked = chunk
     this.#request(neighbour, chunk, now)

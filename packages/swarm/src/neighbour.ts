@@ -19,6 +19,8 @@ export class Neighbour {
   restUntil = 0
   /** It sent bytes that did not match: it is not asked again for this blob. */
   distrusted = false
+  /** It has said what it holds. */
+  introduced = false
   /** It was told to wait with its slots until it hears otherwise. */
   passed = false
   /** Since when it was seen to have something and to offer no slots, ms. */

@@ -71,18 +71,33 @@ export class OriginPlan {
     for (const fetch of this.#fetches.values()) fetch.lease = undefined
   }
 
-  /** Works on a lease, or on what is still missing at its beginning; gives it back when there is nothing. */
-  leased(lease: number, from: number, to: number, active: boolean): void {
+  /** Works on a lease, or on what may be read at its beginning; gives it back when there is nothing. */
+  leased(lease: number, from: number, to: number, mayRead: (chunk: number) => boolean): void {
     const { held, pending, limits, emit } = this.#context
     this.#demanded = -1
-    const wanted = (chunk: number): boolean => !held.has(chunk) && pending.isFree(chunk)
+    const isMissing = (chunk: number): boolean => !held.has(chunk) && pending.isFree(chunk)
     let start = from
-    while (start < to && !wanted(start)) start++
+    while (start < to && !isMissing(start)) start++
     let end = start
-    while (end < to && wanted(end)) end++
+    while (end < to && isMissing(end) && mayRead(end)) end++
     const most = this.#wholeOnly ? 1 : limits.maxOriginFetches * 2
-    if (active && end > start && this.#fetches.size < most) this.#start(lease, start, end)
+    if (end > start && this.#fetches.size < most) this.#start(lease, start, end)
     else emit({ type: 'lease-end', lease, outcome: 'released' })
+  }
+
+  /** Whether a read that is under way is about to bring the chunk. */
+  isNext(chunk: number): boolean {
+    for (const { from, to } of this.#fetches.values()) {
+      if (chunk >= from && chunk < to) return this.#context.held.nextClear(from) >= chunk - 1
+    }
+    return false
+  }
+
+  /** The blob can only be read as a whole. */
+  rangesIgnored(): void {
+    if (this.#wholeOnly) return
+    this.#wholeOnly = true
+    this.#wholeFrom ??= this.#nextFetch
   }
 
   /** A lease lapsed: its read stops. */
@@ -102,10 +117,7 @@ export class OriginPlan {
     const wholeOnly = failure?.wholeOnly === true
     // Reads that were begun before this was known need no rest; one that still fails so is a failure like others.
     const learned = wholeOnly && fetchId < (this.#wholeFrom ?? this.#nextFetch)
-    if (wholeOnly) {
-      this.#wholeOnly = true
-      this.#wholeFrom ??= this.#nextFetch
-    }
+    if (wholeOnly) this.rangesIgnored()
     if (fetch.lease !== undefined) {
       this.#context.emit({
         type: 'lease-end',
@@ -129,10 +141,10 @@ export class OriginPlan {
     }
   }
 
-  /** Tells the scheduler how many leases this peer would work on, when that changed. */
-  demand(complete: boolean, now: number): void {
+  /** Tells the scheduler how many leases this peer would work on, when that changed; at most `most`. */
+  demand(most: number, now: number): void {
     const resting = now < this.#retryAt || this.#refused
-    const slots = complete || resting ? 0 : Math.max(0, this.#most - this.#fetches.size)
+    const slots = resting ? 0 : Math.max(0, Math.min(most, this.#most) - this.#fetches.size)
     if (slots === this.#demanded) return
     this.#demanded = slots
     this.#context.emit({ type: 'lease-demand', slots, from: this.#context.readers.firstMissing() })
@@ -157,6 +169,14 @@ export class OriginPlan {
       if (run === undefined) return
       this.#start(undefined, run.from, run.to)
     }
+  }
+
+  /** Reads one chunk that nobody works on without a lease, unless something is being read. */
+  readOne(wanted: (chunk: number) => boolean): void {
+    const { layout, pending } = this.#context
+    if (this.busy) return
+    const run = firstFreeRun(layout.count, 1, 0, chunk => pending.isFree(chunk) && wanted(chunk))
+    if (run !== undefined) this.#start(undefined, run.from, run.to)
   }
 
   get #most(): number {

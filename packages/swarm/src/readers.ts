@@ -1,15 +1,27 @@
 import type { ReadonlyBitfield } from './bitfield.ts'
+import type { Run } from './extents.ts'
 
 interface Reader {
   position: number
   readonly end: number
-  /** Only chunks whose bytes are believed by themselves will do: the origin's own, or matching the verified list. */
+  /**
+   * It reads a range: only chunks whose bytes are believed by themselves will do, the origin's own, or matching the verified
+   * list.
+   */
   readonly strict: boolean
+  /** Where what is likely to be read next ends. */
+  readonly aheadTo: number
 }
 
-/** Where the readers of one blob stand, and what that makes urgent. */
+/** Runs of chunks that are wanted after the range before them was read. */
+const MAX_AHEAD_RUNS = 8
+
+/** Where the readers of one blob stand, what they want, and what of that is urgent. */
 export class ReaderSet {
   readonly #readers = new Map<number, Reader>()
+  /** What is likely to be read next, after ranges that were read; the oldest goes first. */
+  #ahead: Run[] = []
+  #whole = 0
   readonly #held: ReadonlyBitfield
   readonly #trusted: ReadonlyBitfield
   readonly #window: number
@@ -21,8 +33,10 @@ export class ReaderSet {
     this.#window = window
   }
 
-  add(id: number, from: number, to: number, strict: boolean): void {
-    this.#readers.set(id, { position: from, end: to, strict })
+  /** @param aheadTo where what the reader is likely to want next ends: `to` or a chunk after it. */
+  add(id: number, from: number, to: number, strict: boolean, aheadTo = to): void {
+    this.#readers.set(id, { position: from, end: to, strict, aheadTo })
+    if (!strict) this.#whole++
   }
 
   /** Returns whether a strict reader moved: what it waits for may have become urgent. */
@@ -33,8 +47,30 @@ export class ReaderSet {
     return reader.strict
   }
 
-  remove(id: number): void {
+  /** `aborted`: what would have been read next is of no interest either. */
+  remove(id: number, aborted: boolean): void {
+    const reader = this.#readers.get(id)
+    if (reader === undefined) return
     this.#readers.delete(id)
+    if (!reader.strict) this.#whole--
+    if (aborted || reader.aheadTo <= reader.end) return
+    this.#ahead.push({ from: reader.end, to: reader.aheadTo })
+    if (this.#ahead.length > MAX_AHEAD_RUNS) this.#ahead.shift()
+  }
+
+  /** Some reader wants all of the blob. */
+  get anyWhole(): boolean {
+    return this.#whole > 0
+  }
+
+  /** A reader of a range waits for a chunk, or is likely to do so soon. Those of the whole blob want everything. */
+  wants(chunk: number): boolean {
+    for (const { from, to } of this.#ahead) if (chunk >= from && chunk < to) return true
+    for (const reader of this.#readers.values()) {
+      if (!reader.strict || chunk < reader.position || chunk >= reader.aheadTo) continue
+      if (chunk >= reader.end || chunk < this.#held.nextClear(reader.position) + this.#window) return true
+    }
+    return false
   }
 
   /** Some reader takes only what is believed by itself. */
@@ -68,11 +104,18 @@ export class ReaderSet {
     return [...this.#readers.values()].map(reader => this.#held.nextClear(reader.position))
   }
 
-  /** The window [from, to) before each strict reader, from the first chunk that it misses; never past the reader's end. */
-  *strictWindows(): Generator<{ readonly from: number; readonly to: number }> {
+  /**
+   * The window [from, to) before each strict reader, from the first chunk that it misses; never past the reader's end. Then
+   * what is likely to be read next.
+   */
+  *strictWindows(): Generator<Run> {
     for (const reader of this.#readers.values()) {
       const from = this.#held.nextClear(reader.position)
       if (reader.strict && from < reader.end) yield { from, to: Math.min(reader.end, from + this.#window) }
+    }
+    yield* this.#ahead
+    for (const { strict, end, aheadTo } of this.#readers.values()) {
+      if (strict && aheadTo > end) yield { from: end, to: aheadTo }
     }
   }
 

@@ -41,6 +41,20 @@ export type SessionEffect =
   /** No source gave anything for too long, or the origin refuses and nobody else has it: readers must be told. */
   | { readonly type: 'give-up' }
 
+/**
+ * How much of a blob is wanted besides what readers of ranges want. `nothing`; `background`: everything, as far as the
+ * {@link Allowance} goes, after what readers wait for; `everything`: as if somebody read all of it.
+ */
+export type Appetite = 'nothing' | 'background' | 'everything'
+
+/** How much may be fetched in the background. */
+export interface Allowance {
+  /** Whether a chunk of so many bytes may be fetched now. */
+  has(bytes: number, now: number): boolean
+  /** The same, and it is fetched. */
+  take(bytes: number, now: number): boolean
+}
+
 /** Times and bounds of a session; all times in ms. */
 export interface SessionLimits {
   /** The scheduler's answer to a join is awaited this long before the origin is read without it. */
@@ -66,6 +80,8 @@ export interface SessionLimits {
   readonly pokeAfterMs: number
   /** A request older than this and much older than expected is asked of another neighbour too. */
   readonly hedgeAfterMs: number
+  /** A reader of a range waits this long for the neighbours to say what they hold. */
+  readonly introductionMs: number
   /** Origin failures in a row, with nobody else to ask, after which the session gives up. */
   readonly maxOriginFailures: number
 }
@@ -82,5 +98,6 @@ export const DEFAULT_SESSION_LIMITS: SessionLimits = {
   readerWindow: 4,
   pokeAfterMs: 1_500,
   hedgeAfterMs: 1_000,
+  introductionMs: 300,
   maxOriginFailures: 3,
 }

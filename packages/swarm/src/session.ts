@@ -6,6 +6,8 @@ import { PendingChunks } from './pending.ts'
 import type { Random } from './random.ts'
 import { ReaderSet } from './readers.ts'
 import {
+  type Allowance,
+  type Appetite,
   type ChunkOrigin,
   DEFAULT_SESSION_LIMITS,
   type LinkDeed,
@@ -13,6 +15,7 @@ import {
   type SessionLimits,
 } from './session-contract.ts'
 import { sameBytes } from './told-hashes.ts'
+import { Wanted } from './wanted.ts'
 
 /**
  * The decisions of one blob's download on one peer: which chunk to request from whom, when to read the origin, when
@@ -35,6 +38,10 @@ export class DownloadSession {
   #effects: SessionEffect[] = []
   #schedulerUp: boolean
   #schedulerAnswered = false
+  /** Neighbours that the scheduler named, and when. */
+  #named = 0
+  #namedAt = 0
+  readonly #wanted: Wanted
   #startedAt: number
   #lastByteAt: number
   #tickedAt: number
@@ -46,7 +53,8 @@ export class DownloadSession {
 
   /**
    * @param held the chunks in the store, live. @param trusted the chunks whose bytes are believed by themselves
-   * (own origin reads, or matching the verified list); the session adds to it.
+   * (own origin reads, or matching the verified list); the session adds to it. @param allowance for the background; without
+   * one there is no limit.
    */
   constructor(options: {
     readonly layout: ChunkLayout
@@ -55,6 +63,7 @@ export class DownloadSession {
     readonly random: Random
     readonly now: number
     readonly schedulerUp: boolean
+    readonly allowance?: Allowance
     readonly limits?: Partial<SessionLimits>
   }) {
     const { layout, held, trusted, random, now } = options
@@ -65,6 +74,7 @@ export class DownloadSession {
     this.#limits = { ...DEFAULT_SESSION_LIMITS, ...options.limits }
     this.#pending = new PendingChunks(layout)
     this.#readers = new ReaderSet(held, trusted, this.#limits.readerWindow)
+    this.#wanted = new Wanted(layout, this.#readers, options.allowance)
     const context: PoolContext = {
       layout,
       held,
@@ -73,6 +83,7 @@ export class DownloadSession {
       readers: this.#readers,
       disputed: this.#disputed,
       limits: this.#limits,
+      wanted: this.#wanted,
       emit: effect => void this.#effects.push(effect),
     }
     this.#pool = new NeighbourPool(context)
@@ -103,9 +114,12 @@ export class DownloadSession {
 
   // ---- readers
 
-  /** A reader wants chunks [from, to); `strict` ones take only chunks that are believed by themselves. */
-  readerAdded(id: number, from: number, to: number, strict: boolean, now: number): void {
-    this.#readers.add(id, from, to, strict)
+  /**
+   * A reader wants chunks [from, to); `strict` ones take only chunks that are believed by themselves. `aheadTo`: up to where
+   * it is likely to read on.
+   */
+  readerAdded(id: number, from: number, to: number, strict: boolean, now: number, aheadTo = to): void {
+    this.#readers.add(id, from, to, strict, aheadTo)
     this.#origin.forgive()
     this.#pump(now)
   }
@@ -115,8 +129,46 @@ export class DownloadSession {
     this.#pump(now)
   }
 
-  readerGone(id: number): void {
-    this.#readers.remove(id)
+  /** `aborted`: it left before it had everything. What nobody wants any more is called off. */
+  readerGone(id: number, aborted: boolean): void {
+    this.#readers.remove(id, aborted)
+    this.#callOff()
+  }
+
+  /** Says how much is wanted besides what readers want. */
+  setAppetite(appetite: Appetite, now: number): void {
+    if (appetite === this.#wanted.appetite) return
+    this.#wanted.appetite = appetite
+    this.#origin.demandAnew()
+    this.#callOff()
+    this.#pump(now)
+  }
+
+  /**
+   * The origin answers ranges with the whole blob: all of it is read, and readers of ranges wait for their part of that.
+   */
+  rangesIgnored(now: number): void {
+    this.#wanted.isWholeOnly = true
+    this.#origin.rangesIgnored()
+    this.#pump(now)
+  }
+
+  /**
+   * Whether a reader of a range that waits for a chunk, and has done so for `waitedMs`, is to read its part of it from the
+   * origin itself: nobody nearby can give it soon who is believed.
+   */
+  onlyOriginServes(chunk: number, waitedMs: number, now: number): boolean {
+    if (this.#wanted.isWholeOnly) return false
+    if (waitedMs >= this.#limits.hedgeAfterMs) return true
+    // For those who read everything it is on its way from there.
+    if (this.#wanted.level === 'everything' && this.#origin.isNext(chunk)) return false
+    if (this.#schedulerUp && !this.#schedulerAnswered) {
+      return now - this.#startedAt >= this.#limits.schedulerPatienceMs
+    }
+    if (this.#pool.verified === undefined || this.#disputed.has(chunk)) return true
+    if (this.#pool.offers(chunk)) return false
+    const isEarly = now - this.#namedAt < this.#limits.introductionMs
+    return !isEarly || this.#pool.introduced >= this.#named
   }
 
   // ---- the scheduler
@@ -130,15 +182,18 @@ export class DownloadSession {
     this.#pump(now)
   }
 
-  /** The scheduler said who the neighbours are: it is there. */
-  schedulerAnswered(now: number): void {
+  /** The scheduler said who the neighbours are, `named` of them: it is there. */
+  schedulerAnswered(now: number, named = 0): void {
     this.#schedulerAnswered = true
+    this.#named = named
+    this.#namedAt = now
     this.#pump(now)
   }
 
   leased(lease: number, from: number, to: number, now: number): void {
     this.#schedulerAnswered = true
-    this.#origin.leased(lease, from, to, this.#active)
+    const mayRead = (chunk: number): boolean => this.#active && this.#wanted.take(chunk, now)
+    this.#origin.leased(lease, from, to, mayRead)
     this.#pump(now)
   }
 
@@ -156,6 +211,7 @@ export class DownloadSession {
     hashOf: (chunk: number) => Uint8Array | undefined,
   ): number[] {
     this.#pool.verified = hashes
+    this.#wanted.isListed = hashes !== undefined
     const wrong: number[] = []
     for (const chunk of this.#trustedByList) this.#trusted.clear(chunk)
     this.#trustedByList.clear()
@@ -206,6 +262,11 @@ export class DownloadSession {
   /** A neighbour has a chunk no more, or expects it from nobody. */
   neighbourLost(id: string, chunk: number): void {
     this.#pool.lost(id, chunk)
+  }
+
+  /** A neighbour has said all that it holds. */
+  neighbourIntroduced(id: string): void {
+    this.#pool.introducedBy(id)
   }
 
   neighboursChanged(now: number): void {
@@ -259,7 +320,8 @@ export class DownloadSession {
   /** An origin read ended: all its chunks came (`undefined`), or it failed. */
   fetchEnded(fetch: number, failure: OriginFailure | undefined, now: number): void {
     if (!this.#origin.ended(fetch, failure, now)) return
-    if (failure !== undefined && this.#origin.hopeless && !this.#pool.offersMissing) this.#giveUp()
+    const isHopeless = failure !== undefined && this.#origin.hopeless && !this.#pool.offersMissing
+    if (isHopeless && this.#wanted.level === 'everything') this.#giveUp()
     this.#pump(now)
   }
 
@@ -312,7 +374,17 @@ export class DownloadSession {
   tick(now: number, limited = false): void {
     const passed = now - this.#tickedAt
     this.#tickedAt = now
-    if (!this.#active || this.#satisfied()) return
+    if (!this.#active) return
+    if (this.#wanted.level !== 'everything' || this.#satisfied()) {
+      // Readers of ranges go to the origin themselves, and what comes in the background comes when it comes.
+      this.#lastByteAt = now
+      this.#rescueAt = this.#nextRescue(now)
+      this.#rescuing = false
+      if (this.#wanted.level !== 'nothing') this.#pool.wantAgain(now)
+      if (!limited) this.#pool.hedge(now)
+      this.#pump(now)
+      return
+    }
     // Where nothing is on its way it is not the limits that hold it back.
     const heldBack = limited && (this.#pool.busy || this.#origin.busy)
     if (heldBack) {
@@ -336,8 +408,15 @@ export class DownloadSession {
     if (this.#trusted.set(chunk)) this.#trustedByList.add(chunk)
   }
 
+  /** Calls off what nobody wants. */
+  #callOff(): void {
+    if (this.#wanted.level !== 'nothing') return
+    this.#origin.stop()
+    this.#pool.callOff(chunk => this.#readers.wants(chunk))
+  }
+
   #satisfied(): boolean {
-    return this.complete && this.#readers.strictSatisfied
+    return this.complete && (!this.#wanted.isWholeOnly || this.#readers.strictSatisfied)
   }
 
   /** How much longer than usual this peer waits before it reads the origin on its own account, ms. */
@@ -358,19 +437,42 @@ export class DownloadSession {
   }
 
   #pump(now: number): void {
-    if (!this.#active || this.#satisfied()) return
+    if (!this.#active) return
     this.#pool.urge(now)
-    if (this.#schedulerUp) this.#origin.demand(this.complete, now)
+    const wanted = this.#wanted.level
+    if (wanted === 'background') return this.#pumpBackground(now)
+    if (this.#schedulerUp) {
+      const isNeeded = wanted === 'everything' && !this.complete
+      this.#origin.demand(isNeeded ? Number.POSITIVE_INFINITY : 0, now)
+    }
+    if (wanted !== 'everything' || this.#satisfied()) return
     if (this.#origin.mayRead(this.#rescuing, now)) this.#readOrigin(now)
+  }
+
+  /** One origin read at a time, and none while the allowance is used up. */
+  #pumpBackground(now: number): void {
+    const next = this.#held.nextClear(0)
+    const may = !this.complete && this.#wanted.mayGoOn(next, now)
+    if (this.#schedulerUp) this.#origin.demand(may ? 1 : 0, now)
+    if (!may || !this.#origin.mayRead(false, now)) return
+    const isOwn = this.#ownRule(now)
+    if (!isOwn && this.#disputed.size === 0 && !this.#pool.anyOrphans) return
+    const isDue = (chunk: number): boolean =>
+      isOwn ? this.#isMissing(chunk) && !this.#comesFromNeighbours(chunk) : this.#onlyOriginWillDo(chunk)
+    this.#origin.readOne(chunk => isDue(chunk) && this.#wanted.take(chunk, now))
   }
 
   #readOrigin(now: number): void {
     if (this.#ownRule(now)) {
       this.#origin.readFree(chunk => this.#isMissing(chunk) && !this.#comesFromNeighbours(chunk))
-    } else if (this.#disputed.size > 0 || this.#pool.anyOrphans || this.#readers.anyStrict) {
+    } else if (this.#disputed.size > 0 || this.#pool.anyOrphans || this.#needsOrigin) {
       // The scheduler sees no need, since these are held somewhere; but only the origin's own bytes will do.
       this.#origin.readFree(chunk => this.#onlyOriginWillDo(chunk))
     }
+  }
+
+  get #needsOrigin(): boolean {
+    return this.#wanted.isWholeOnly && this.#readers.anyStrict
   }
 
   /** No scheduler, a silent one, or no progress under it: this peer reads the origin on its own account. */
@@ -381,11 +483,11 @@ export class DownloadSession {
   }
 
   #isMissing(chunk: number): boolean {
-    return !this.#held.has(chunk) || this.#readers.needsOrigin(chunk)
+    return !this.#held.has(chunk) || (this.#wanted.isWholeOnly && this.#readers.needsOrigin(chunk))
   }
 
   #onlyOriginWillDo(chunk: number): boolean {
-    if (this.#readers.needsOrigin(chunk)) return true
+    if (this.#wanted.isWholeOnly && this.#readers.needsOrigin(chunk)) return true
     return !this.#held.has(chunk) && (this.#disputed.has(chunk) || this.#pool.isOrphan(chunk))
   }
 

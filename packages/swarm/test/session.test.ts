@@ -33,6 +33,7 @@ function sessionAmong(
 describe('a download session', () => {
   it('holds nothing against a neighbour that it left while an answer was under way', () => {
     const { session } = sessionAmong([])
+    session.readerAdded(1, 0, layout.count, false, 0)
     session.neighbourUp('n')
     session.neighbourHas('n', 3, hash)
     session.slotOffered('n', 3, 0)

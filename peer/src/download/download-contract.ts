@@ -2,8 +2,11 @@ import type { SchedulerLink } from '@darter/exchange'
 import type { ChunkBuffers, Clock, Logger } from '@darter/runtime'
 import type { Random } from '@darter/swarm'
 import type { ByteBudget } from './byte-budget.ts'
+import type { ByteSpan } from './contract.ts'
 import type { DownloadMetrics } from './metrics.ts'
 import type { Neighbourhood } from './neighbourhood.ts'
+import type { RangePiece } from './origin-ranges.ts'
+import type { RangeRooms } from './ranges.ts'
 import type { DownloadRates } from './rate-limits.ts'
 
 /** What downloads share. */
@@ -14,6 +17,7 @@ export interface DownloadContext {
   readonly zone: string
   readonly budget: ByteBudget
   readonly rates: DownloadRates
+  readonly ranges: RangeRooms
   readonly buffers: ChunkBuffers
   readonly clock: Clock
   readonly random: Random
@@ -21,22 +25,30 @@ export interface DownloadContext {
   readonly metrics: DownloadMetrics
 }
 
+/** What a reader may do about the chunk that it has waited for. */
+export type ChunkPlace =
+  /** It is in the store, and may be passed on. */
+  | 'ready'
+  /** It comes from nowhere nearby: a reader of a range gets its part of it by {@link DownloadReader.fromOrigin}. */
+  | 'origin'
+  /** This machine can keep no more: the caller has to be served straight from the origin. */
+  | 'pass-through'
+
 /** Where a reader's chunk was found. */
 export type ChunkProvenance = 'disk' | 'peer' | 'origin'
 
 /** One caller's part in a download. */
 export interface DownloadReader {
-  /**
-   * Resolves when the chunk may be passed on: 'ready', or 'pass-through' when this machine can keep no more and the
-   * caller has to be served straight from the origin. Rejects when the download failed, or the signal aborts.
-   */
-  wait(chunk: number, signal: AbortSignal): Promise<'ready' | 'pass-through'>
+  /** Resolves when it is clear how the chunk gets to the caller. Rejects when the download failed, or the signal aborts. */
+  wait(chunk: number, signal: AbortSignal): Promise<ChunkPlace>
+  /** Bytes of a range from where the reader is, from its own origin; they may end before the span does. */
+  fromOrigin(span: ByteSpan, signal: AbortSignal): AsyncGenerator<RangePiece>
   /** Set when chunks that this reader has passed on were proved wrong: its response can only be cut. */
   failure(): Error | undefined
   /** The blob's digest was right: whatever is still held of it may be believed. */
   settled(): boolean
   /** Where a ready chunk came from. */
   provenance(chunk: number): ChunkProvenance
-  /** The caller is gone or has everything. */
-  end(): void
+  /** The caller is gone, or (`isDone`) has everything. */
+  end(isDone: boolean): void
 }

@@ -1,10 +1,4 @@
-import {
-  ChunkRefusedError,
-  type FetchedChunk,
-  type Link,
-  LinkProtocolError,
-  LinkStalledError,
-} from '@darter/exchange'
+import { ChunkRefusedError, type FetchedChunk, type Link } from '@darter/exchange'
 import { DarterError, type Digest, digestAlgorithm, digestHex } from '@darter/oci'
 import type { Logger } from '@darter/runtime'
 import { type BlobProof, ChunkCorruptError, ChunkMissingError, type StoredBlob } from '@darter/store'
@@ -13,29 +7,26 @@ import {
   type ChunkOrigin,
   DEFAULT_SESSION_LIMITS,
   DownloadSession,
-  type LinkDeed,
   type SessionEffect,
 } from '@darter/swarm'
 import type { PeerAddress } from '@darter/wire'
-import type { BlobSource } from './contract.ts'
+import { writeChunk } from './chunk-writer.ts'
+import type { BlobSource, ByteSpan } from './contract.ts'
 import type { DownloadContext, DownloadReader } from './download-contract.ts'
 import { NoSourceError, OriginCorruptError, OriginSizeError, PeerStoppingError } from './errors.ts'
-import { Membership } from './membership.ts'
+import { deedOf, Membership } from './membership.ts'
 import { NeighbourRequests } from './neighbour-requests.ts'
 import type { LinkedDownload } from './neighbourhood.ts'
 import { type FetchFailure, OriginFetches } from './origin-fetches.ts'
 import { type ContentKind, type OriginChunk } from './origin-reader.ts'
 import { PrefixHasher } from './prefix-hasher.ts'
-import { listDecides, proofOf } from './proof.ts'
+import { listDecides, proofOf, splitList } from './proof.ts'
 import { Provenance } from './provenance.ts'
+import { Ranges } from './ranges.ts'
 import { type ReaderAnswer, ReaderDesk } from './reader-desk.ts'
 
 const TICK_MS = 100
 const HASH_BYTES = 32
-/** Times that a chunk from the origin is written when others' bytes for it are in the way. */
-const MAX_WRITES = 3
-/** A download that nobody reads any more goes on when it has this part of its chunks. */
-const NEARLY_DONE = 0.9
 
 type State =
   | { readonly kind: 'running' | 'complete' | 'full' }
@@ -59,7 +50,11 @@ export class Download implements LinkedDownload {
   readonly #trusted: Bitfield
   readonly #origin: OriginFetches
   readonly #membership: Membership
-  readonly #readers = new ReaderDesk((chunk, strict) => this.#answer(chunk, strict))
+  readonly #ranges: Ranges
+  readonly #readers = new ReaderDesk(
+    (...asked) => this.#answer(...asked),
+    () => this.#now(),
+  )
   readonly #requests: NeighbourRequests
   readonly #provenance = new Provenance()
   readonly #work = new Set<Promise<void>>()
@@ -67,11 +62,9 @@ export class Download implements LinkedDownload {
   readonly #resolveEnded: () => void
   #state: State = { kind: 'running' }
   #timer: NodeJS.Timeout | undefined
-  #lingerUntil: number | undefined
   #lastError: Error | undefined
   #released = false
   #settled = false
-  readonly #lingerMs: number
   #listRefuted: boolean
 
   constructor(options: {
@@ -100,7 +93,6 @@ export class Download implements LinkedDownload {
     this.#hasher = new PrefixHasher(stored, content)
     this.#trusted = new Bitfield(stored.layout.count)
     if (options.trustHeld) for (const chunk of stored.held.indices()) this.#trusted.set(chunk)
-    this.#lingerMs = options.lingerMs
     this.#listRefuted = options.listRefuted
     this.#onEnd = options.onEnd
     const { promise, resolve } = Promise.withResolvers<void>()
@@ -113,6 +105,7 @@ export class Download implements LinkedDownload {
       random: context.random,
       now: context.clock.now(),
       schedulerUp: context.scheduler?.connected ?? false,
+      allowance: context.ranges.prefetcher,
       limits: {
         maxOriginFetches: context.rates.maxOriginFetches,
         maxInFlightBytes: Math.min(DEFAULT_SESSION_LIMITS.maxInFlightBytes, context.rates.maxInFlightBytes),
@@ -123,6 +116,20 @@ export class Download implements LinkedDownload {
       kind: this.kind,
       buffers: context.buffers,
       clock: context.clock,
+    })
+    this.#ranges = new Ranges({
+      stored,
+      kind: this.kind,
+      trusted: this.#trusted,
+      rooms: context.ranges,
+      lingerMs: options.lingerMs,
+      goesOn: chunk => this.#answer(chunk, true, this.#now()).kind === 'origin',
+      onBytes: count => context.metrics.receivedFromOrigin(count),
+      onChunk: chunk => this.#keepFromOrigin(chunk),
+      onRangesIgnored: () => {
+        this.#session.rangesIgnored(this.#now())
+        this.#perform()
+      },
     })
     this.#requests = new NeighbourRequests({ ...context, stored })
     this.#membership = new Membership({
@@ -157,33 +164,43 @@ export class Download implements LinkedDownload {
   }
 
   /**
-   * Adds a caller that wants chunks [from, to). `strict`: it does not read the whole blob, so only chunks that are
-   * believed by themselves will do until the blob's digest is settled.
+   * Adds a caller that wants a part of the blob. One that does not read all of it gets only chunks that are believed by
+   * themselves, until the blob's digest is settled.
    */
-  addReader(from: number, to: number, strict: boolean, source: BlobSource): DownloadReader {
+  addReader(span: ByteSpan, source: BlobSource): DownloadReader {
+    const { layout } = this.stored
+    const [from, to] = [layout.at(span.from), layout.at(span.to - 1) + 1]
+    const strict = span.to - span.from < layout.size
     const removeSource = this.#origin.sources.add(source)
     const id = this.#readers.add(from, strict)
     const before = new Set<number>()
     for (let chunk = from; chunk < to; chunk++) if (this.stored.held.has(chunk)) before.add(chunk)
-    this.#lingerUntil = undefined
-    this.#session.readerAdded(id, from, to, strict, this.#now())
+    const likelyTo = this.#ranges.added(id, span, source, this.#now())
+    this.#session.setAppetite(this.#ranges.appetite(this.#now()), this.#now())
+    this.#session.readerAdded(id, from, to, strict, this.#now(), layout.at(likelyTo - 1) + 1)
     this.#perform()
+    const { prefetcher } = this.#context.ranges
     return {
       wait: (chunk, signal) => {
         this.#session.readerMoved(id, chunk, this.#now())
         this.#perform()
-        return this.#readers.wait(id, chunk, signal)
+        const ready = this.#readers.wait(id, chunk, signal)
+        return strict ? prefetcher.during(ready) : ready
       },
+      fromOrigin: (part, signal) => this.#ranges.read(id, part, signal),
       failure: () => this.#readers.failure(id),
       settled: () => this.#settled,
       provenance: chunk => {
         if (before.has(chunk)) return 'disk'
         return this.#provenance.isFromOrigin(chunk) ? 'origin' : 'peer'
       },
-      end: () => {
+      end: isDone => {
         if (!this.#readers.remove(id)) return
         removeSource()
-        this.#session.readerGone(id)
+        this.#ranges.gone(id, this.#now())
+        this.#session.setAppetite(this.#ranges.appetite(this.#now()), this.#now())
+        this.#session.readerGone(id, !isDone)
+        this.#perform()
         this.#readerGone()
       },
     }
@@ -208,7 +225,8 @@ export class Download implements LinkedDownload {
     if (this.#state.kind !== 'running') return
     const now = this.#now()
     for (const id of this.#membership.neighbours(peers)) this.#session.neighbourDown(id, undefined, now)
-    this.#session.schedulerAnswered(now)
+    this.#session.schedulerAnswered(now, peers.length)
+    this.#readers.wake()
     this.#track(this.#membership.link(now, true))
     this.#perform()
   }
@@ -225,7 +243,7 @@ export class Download implements LinkedDownload {
 
   verified(hashes: Uint8Array): void {
     if (this.#state.kind !== 'running' || this.stored.layout.count === 1) return
-    const list = hashes.length === 0 || this.#listRefuted ? undefined : splitHashes(hashes)
+    const list = hashes.length === 0 || this.#listRefuted ? undefined : splitList(hashes)
     const wrong = this.#session.verifiedList(list, index => this.stored.chunkHash(index))
     this.#readers.provedWrong(wrong, this.digest)
     for (const chunk of wrong) this.#track(this.stored.dropChunk(chunk))
@@ -245,7 +263,9 @@ export class Download implements LinkedDownload {
       this.#session.neighbourHas(link.peerId, chunk, hashes.subarray(at, at + HASH_BYTES))
       at += HASH_BYTES
     }
+    this.#session.neighbourIntroduced(link.peerId)
     this.#session.neighboursChanged(this.#now())
+    this.#readers.wake()
     this.#perform()
   }
 
@@ -429,7 +449,15 @@ export class Download implements LinkedDownload {
   async #keep(chunk: number, bytes: Uint8Array, hash: Uint8Array, by: ChunkOrigin): Promise<void> {
     let outcome: 'stored' | 'full' | 'other'
     try {
-      outcome = await this.#write(chunk, bytes, hash, by)
+      const isFromOrigin = by.kind === 'origin'
+      outcome = await writeChunk(
+        this.stored,
+        { index: chunk, bytes, hash, isFromOrigin },
+        {
+          listed: () => this.#session.verifiedHashes?.[chunk],
+          wrong: () => this.#readers.provedWrong([chunk], this.digest),
+        },
+      )
     } catch (error) {
       this.#log.error({ err: error, chunk }, 'a chunk could not be kept')
       outcome = 'full'
@@ -441,6 +469,7 @@ export class Download implements LinkedDownload {
       return
     }
     this.#provenance.came(chunk, by)
+    this.#ranges.kept(chunk, this.#now())
     this.#session.chunkStored(chunk, by, this.#now())
     this.#membership.holds(chunk, hash, by.kind, this.#now())
     if (
@@ -452,31 +481,6 @@ export class Download implements LinkedDownload {
     this.#settle()
     this.#readers.wake()
     this.#perform()
-  }
-
-  /**
-   * Writes a chunk and looks at what the store has then: another sender's bytes may have been under way, and the verified
-   * list may have come meanwhile. 'other': what is held now, if anything, is not this.
-   */
-  async #write(
-    chunk: number,
-    bytes: Uint8Array,
-    hash: Uint8Array,
-    by: ChunkOrigin,
-  ): Promise<'stored' | 'full' | 'other'> {
-    for (let attempt = 0; attempt < MAX_WRITES; attempt++) {
-      if ((await this.stored.writeChunk(chunk, bytes, hash)) === 'full') return 'full'
-      const actual = this.stored.chunkHash(chunk)
-      const isThis = actual !== undefined && Buffer.from(hash).equals(actual)
-      const expected = by.kind === 'origin' ? hash : this.#session.verifiedHashes?.[chunk]
-      if (actual !== undefined && expected !== undefined && !Buffer.from(expected).equals(actual)) {
-        this.#readers.provedWrong([chunk], this.digest)
-        await this.stored.dropChunk(chunk)
-      }
-      if (isThis && this.stored.held.has(chunk)) return 'stored'
-      if (by.kind !== 'origin') return 'other'
-    }
-    return 'other'
   }
 
   // ---- the blob's own digest
@@ -520,6 +524,7 @@ export class Download implements LinkedDownload {
     this.#membership.join(this.#state.kind === 'running')
     if (this.#session.verifiedHashes === undefined) this.#membership.vouch()
     this.#readers.wake()
+    this.#ranges.stop(new Error('the blob is here'))
     this.#track(
       this.stored.markComplete(proof).then(this.#resolveEnded, error => {
         this.#log.error({ err: error }, 'a complete blob could not be made durable')
@@ -566,7 +571,7 @@ export class Download implements LinkedDownload {
 
   // ---- readers
 
-  #answer(chunk: number, strict: boolean): ReaderAnswer {
+  #answer(chunk: number, strict: boolean, since: number): ReaderAnswer {
     const state = this.#state
     if (this.stored.held.has(chunk)) {
       // The last chunk is what a caller that reads everything gets only when the digest is right.
@@ -576,13 +581,15 @@ export class Download implements LinkedDownload {
       if (state.kind === 'complete' || believed) return { kind: 'ready' }
     }
     if (state.kind === 'failed') return state
-    return { kind: state.kind === 'full' ? 'pass-through' : 'wait' }
+    if (state.kind === 'full') return { kind: 'pass-through' }
+    // A blob of one chunk is read whole: that chunk's hash is its digest.
+    if (!strict || this.stored.layout.count === 1) return { kind: 'wait' }
+    const now = this.#now()
+    return { kind: this.#session.onlyOriginServes(chunk, now - since, now) ? 'origin' : 'wait' }
   }
 
   #readerGone(): void {
-    if (this.#readers.size > 0) return
-    if (this.#state.kind === 'running') this.#lingerUntil ??= this.#now() + this.#lingerMs
-    else this.#release()
+    if (this.#readers.size === 0 && this.#state.kind !== 'running') this.#release()
   }
 
   // ---- ends
@@ -596,6 +603,7 @@ export class Download implements LinkedDownload {
 
   #fail(error: Error): void {
     if (this.#state.kind === 'failed' || this.#state.kind === 'full') return
+    this.#ranges.stop(error)
     this.#finish({ kind: 'failed', error })
   }
 
@@ -627,26 +635,22 @@ export class Download implements LinkedDownload {
     while (this.#work.size > 0) await Promise.allSettled([...this.#work])
   }
 
-  /** So little is missing that stopping would be a waste. */
-  get #nearlyDone(): boolean {
-    return this.stored.held.count >= NEARLY_DONE * this.stored.layout.count
-  }
-
   // ---- the world outside
 
   #tick(): void {
     const now = this.#now()
     this.#membership.report(now)
     if (this.#state.kind !== 'running') return
-    const abandoned = this.#lingerUntil !== undefined && now >= this.#lingerUntil && this.#readers.size === 0
-    if (abandoned && !this.#nearlyDone) {
+    if (this.#ranges.isAbandoned(now)) {
       this.#fail(new PeerStoppingError())
       return
     }
+    this.#session.setAppetite(this.#ranges.appetite(now), now)
     this.#track(this.#membership.link(now, false))
     if (this.#requests.haveMoved()) this.#session.bytesFlowed(now)
     const { fromPeers, fromOrigins } = this.#context.rates
     this.#session.tick(now, fromPeers?.holdsBack === true || fromOrigins?.holdsBack === true)
+    this.#readers.wake()
     this.#perform()
   }
 
@@ -660,15 +664,4 @@ export class Download implements LinkedDownload {
   #now(): number {
     return this.#context.clock.now()
   }
-}
-
-function deedOf(reason: Error): LinkDeed {
-  if (reason instanceof LinkStalledError) return 'stalled'
-  return reason instanceof LinkProtocolError ? 'protocol' : 'vanished'
-}
-
-function splitHashes(hashes: Uint8Array): Uint8Array[] {
-  const list: Uint8Array[] = []
-  for (let at = 0; at < hashes.length; at += HASH_BYTES) list.push(hashes.subarray(at, at + HASH_BYTES))
-  return list
 }

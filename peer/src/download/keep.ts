@@ -21,13 +21,13 @@ export async function keepWhole(
     return
   }
   const { digest, layout, held } = found.stored
-  const reader = found.addReader(0, layout.count, false, source)
+  const reader = found.addReader({ from: 0, to: layout.size }, source)
   try {
     for (let chunk = 0; chunk < layout.count; chunk++) {
       if ((await reader.wait(chunk, signal)) === 'pass-through') throw new StoreFullError(digest)
       onHeld(Math.min(layout.size, held.count * layout.chunkBytes))
     }
   } finally {
-    reader.end()
+    reader.end(held.count === layout.count)
   }
 }

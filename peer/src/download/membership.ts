@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto'
-import type { Link, SchedulerLink } from '@darter/exchange'
+import { type Link, LinkProtocolError, LinkStalledError, type SchedulerLink } from '@darter/exchange'
 import type { Logger } from '@darter/runtime'
 import type { StoredBlob } from '@darter/store'
+import type { LinkDeed } from '@darter/swarm'
 import type { ContentPlace, PeerAddress, PeerMessage } from '@darter/wire'
 import type { BlobSource } from './contract.ts'
 import type { Neighbourhood } from './neighbourhood.ts'
@@ -16,6 +17,12 @@ const HASH_BYTES = 32
 /** A word for an upstream that does not tell its name, though whoever guesses the name can check it. */
 function upstreamWord(name: string): string {
   return createHash('sha256').update(`darter upstream ${name}`).digest('hex').slice(0, 16)
+}
+
+/** What a neighbour did whose link ended for this reason. */
+export function deedOf(reason: Error): LinkDeed {
+  if (reason instanceof LinkStalledError) return 'stalled'
+  return reason instanceof LinkProtocolError ? 'protocol' : 'vanished'
 }
 
 /** A download's part in its blob's swarm: what the scheduler is told, and which neighbours are linked. */

@@ -3,6 +3,8 @@ import type { BlobProof, StoredBlob } from '@darter/store'
 import { hashIsDigest } from './origin-reader.ts'
 import { type PrefixHasher, sameHash } from './prefix-hasher.ts'
 
+const HASH_BYTES = 32
+
 /**
  * Whether a blob is believed for its verified chunk list, and hashing all of it once more is left to the scrub: it would take a
  * quarter of the CPU of a download. Not what may be a manifest: it says what else is right. Nor what is stored under another
@@ -34,4 +36,11 @@ export function proofOf(
     return actual !== undefined && sameHash(actual, hash)
   }
   return listDecides(stored, content, list) && list?.every(matches) === true ? 'list' : undefined
+}
+
+/** The sha256 of each chunk, in order, of a chunk list as the scheduler tells it. */
+export function splitList(hashes: Uint8Array): Uint8Array[] {
+  const list: Uint8Array[] = []
+  for (let at = 0; at < hashes.length; at += HASH_BYTES) list.push(hashes.subarray(at, at + HASH_BYTES))
+  return list
 }

@@ -1,9 +1,10 @@
 import type { Digest } from '@darter/oci'
+import type { ChunkPlace } from './download-contract.ts'
 import { WrongBytesSentError } from './errors.ts'
 
 /** What a reader may do about the chunk that it waits for. */
 export type ReaderAnswer =
-  | { readonly kind: 'ready' | 'pass-through' | 'wait' }
+  | { readonly kind: ChunkPlace | 'wait' }
   | { readonly kind: 'failed'; readonly error: Error }
 
 interface Waiting {
@@ -12,6 +13,8 @@ interface Waiting {
   /** The first chunk that was not passed on yet. */
   position: number
   awaited: number | undefined
+  /** Since when it waits for that chunk, ms. */
+  since: number
   wake: (() => void) | undefined
   failure: Error | undefined
 }
@@ -19,12 +22,14 @@ interface Waiting {
 /** The callers of one download: who waits for which chunk, who has to be cut. */
 export class ReaderDesk {
   readonly #readers = new Map<number, Waiting>()
-  readonly #answer: (chunk: number, strict: boolean) => ReaderAnswer
+  readonly #answer: (chunk: number, strict: boolean, since: number) => ReaderAnswer
+  readonly #now: () => number
   #nextId = 1
 
-  /** @param answer decides, by the download's state, about a chunk that is waited for. */
-  constructor(answer: (chunk: number, strict: boolean) => ReaderAnswer) {
+  /** @param answer decides, by the download's state, about a chunk that is waited for since then. */
+  constructor(answer: (chunk: number, strict: boolean, since: number) => ReaderAnswer, now: () => number) {
     this.#answer = answer
+    this.#now = now
   }
 
   get size(): number {
@@ -39,6 +44,7 @@ export class ReaderDesk {
       strict,
       position: from,
       awaited: undefined,
+      since: 0,
       wake: undefined,
       failure: undefined,
     })
@@ -54,18 +60,19 @@ export class ReaderDesk {
     return this.#readers.get(id)?.failure
   }
 
-  /** Waits until the chunk may be passed on, or cannot be kept. Rejects when there is no hope or the signal aborts. */
-  async wait(id: number, chunk: number, signal: AbortSignal): Promise<'ready' | 'pass-through'> {
+  /** Waits until it is clear how the chunk gets to the caller. Rejects when there is no hope or the signal aborts. */
+  async wait(id: number, chunk: number, signal: AbortSignal): Promise<ChunkPlace> {
     const reader = this.#readers.get(id)
     if (reader === undefined) throw new RangeError('this reader has ended')
     reader.awaited = chunk
+    reader.since = this.#now()
     for (;;) {
       signal.throwIfAborted()
       if (reader.failure !== undefined) throw reader.failure
-      const answer = this.#answer(chunk, reader.strict)
+      const answer = this.#answer(chunk, reader.strict, reader.since)
       if (answer.kind === 'failed') throw answer.error
-      if (answer.kind === 'pass-through') return 'pass-through'
       if (answer.kind === 'ready') break
+      if (answer.kind !== 'wait') return answer.kind
       await this.#woken(reader, signal)
     }
     reader.position = chunk + 1
@@ -76,8 +83,8 @@ export class ReaderDesk {
   wake(): void {
     for (const reader of this.#readers.values()) {
       if (reader.wake === undefined || reader.awaited === undefined) continue
-      if (reader.failure !== undefined || this.#answer(reader.awaited, reader.strict).kind !== 'wait')
-        reader.wake()
+      const { awaited, strict, since } = reader
+      if (reader.failure !== undefined || this.#answer(awaited, strict, since).kind !== 'wait') reader.wake()
     }
   }
 

@@ -1,12 +1,21 @@
 import type { Exchange } from '@darter/exchange'
 import { type Digest, MANIFEST_MEDIA_TYPES, ManifestInvalidError, MAX_MANIFEST_BYTES } from '@darter/oci'
 import { type Clock, type Component, createChunkBuffers, type Logger } from '@darter/runtime'
-import { BlobSizeMismatchError, type ChunkStore, type StoredBlob, StoreIoError } from '@darter/store'
+import {
+  BlobSizeMismatchError,
+  type ChunkStore,
+  type Scratch,
+  type StoredBlob,
+  StoreIoError,
+} from '@darter/store'
 import type { Random } from '@darter/swarm'
 import type { SchedulerMessage } from '@darter/wire'
 import { ByteBudget } from './byte-budget.ts'
 import type { BlobRead, BlobReads, BlobSource, Facts, OpenBlobRequest } from './contract.ts'
 import { Download } from './download.ts'
+import type { PrefetchConfig } from './prefetch.ts'
+import { Prefetcher } from './prefetch.ts'
+import { RangeRecords } from './ranges.ts'
 import { PeerStoppingError } from './errors.ts'
 import { keepWhole } from './keep.ts'
 import type { DownloadMetrics } from './metrics.ts'
@@ -17,6 +26,9 @@ import type { DownloadRates } from './rate-limits.ts'
 import { createSpanReader } from './span-reader.ts'
 
 const LINGER_MS = 5_000
+/** Parts of chunks that are kept for readers of ranges: a part of the store's quota, and at most so many bytes. */
+const PARTS_SHARE = 1 / 16
+const MAX_PARTS_BYTES = 1024 * 1024 * 1024
 const SIZE_FACT_MS = 300_000
 /** Blobs that are remembered for a wrong chunk list; a scrub finds again what was forgotten. */
 const MAX_REFUTED = 1024
@@ -40,6 +52,9 @@ export function createReads(options: {
   readonly log: Logger
   readonly metrics: DownloadMetrics
   readonly rates: DownloadRates
+  readonly prefetch: PrefetchConfig
+  /** For parts of chunks; closed with the reads. */
+  readonly scratch: Scratch
   /** The zone that this machine is in; '' when not told. */
   readonly zone: string
 }): Reads {
@@ -62,8 +77,15 @@ export function createReads(options: {
     findDownload: blob => downloads.get(blob),
     downloads: () => [...downloads.values()],
   })
+  const partsBytes = Math.min(MAX_PARTS_BYTES, store.usage().quotaBytes * PARTS_SHARE)
+  const ranges = {
+    records: new RangeRecords(options.scratch, partsBytes, log),
+    prefetcher: new Prefetcher(options.prefetch, options.clock),
+    budget: new ByteBudget(options.rates.maxInFlightBytes),
+  }
   const context = {
     ...options,
+    ranges,
     scheduler,
     neighbourhood,
     budget: new ByteBudget(options.rates.maxInFlightBytes),
@@ -287,6 +309,7 @@ export function createReads(options: {
       for (const download of running) download.stop()
       await Promise.all([...running.map(download => download.ended), ...ending.values()])
       neighbourhood.close()
+      await ranges.records.close()
     },
     open: request => open(request, 'blob'),
     keep: async request => {

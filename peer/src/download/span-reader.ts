@@ -8,6 +8,7 @@ import type { DownloadReader } from './download-contract.ts'
 import { Download } from './download.ts'
 import type { DownloadMetrics } from './metrics.ts'
 import { WrongBytesSentError } from './errors.ts'
+import type { RangePiece } from './origin-ranges.ts'
 import type { ContentKind } from './origin-reader.ts'
 import { passThrough } from './pass-through.ts'
 import { hashPrefix, sameHash } from './prefix-hasher.ts'
@@ -36,6 +37,8 @@ export interface SpanReader {
 /** Where a caller's bytes are: a running download, or a complete blob in the store. */
 interface Attached extends DownloadReader {
   readonly stored: StoredBlob
+  /** The first bytes of a range, and what brings those after them. */
+  readonly begun?: { readonly first: RangePiece; readonly rest: AsyncGenerator<RangePiece> }
 }
 
 /** `begin` finds a blob's running download or complete record, or starts a download. */
@@ -65,6 +68,7 @@ export function createSpanReader(options: {
       return {
         stored: found,
         wait: async () => 'ready',
+        fromOrigin: async function* () {},
         failure: () => undefined,
         settled: () => true,
         provenance: () => 'disk',
@@ -73,16 +77,22 @@ export function createSpanReader(options: {
     }
     const { stored } = found
     const first = stored.layout.at(span.from)
-    const whole = span.from === 0 && span.to === stored.layout.size
-    const reader = found.addReader(first, stored.layout.at(span.to - 1) + 1, !whole, request)
-    const end = once(() => reader.end(), signal)
+    const reader = found.addReader(span, request)
+    const end = once(isDone => reader.end(isDone), signal)
     try {
-      if ((await reader.wait(first, signal)) === 'ready') return { ...reader, stored, end }
+      for (;;) {
+        const place = await reader.wait(first, signal)
+        if (place === 'ready') return { ...reader, stored, end }
+        if (place === 'pass-through') break
+        const rest = reader.fromOrigin(span, signal)
+        const begun = await rest.next()
+        if (begun.done !== true) return { ...reader, stored, end, begun: { first: begun.value, rest } }
+      }
     } catch (error) {
-      end()
+      end(false)
       throw error
     }
-    end()
+    end(false)
     return 'pass-through'
   }
 
@@ -145,9 +155,22 @@ export function createSpanReader(options: {
         const current: Attached = attached
         let piece: Uint8Array
         try {
-          if ((await current.wait(chunk, signal)) === 'pass-through') {
-            current.end()
+          const begun = position === span.from ? current.begun : undefined
+          const place = begun === undefined ? await current.wait(chunk, signal) : 'origin'
+          if (place === 'pass-through') {
+            current.end(false)
             attached = undefined
+            continue
+          }
+          if (place === 'origin') {
+            const rest = begun?.rest ?? current.fromOrigin({ from: position, to: span.to }, signal)
+            for await (const { bytes, from } of begun === undefined
+              ? rest
+              : startingWith(begun.first, rest)) {
+              counts[PROVENANCE_COUNT[from]] += bytes.length
+              position += bytes.length
+              yield bytes
+            }
             continue
           }
           piece = await pieces.read(current.stored, position)
@@ -164,7 +187,7 @@ export function createSpanReader(options: {
           const settled = current.settled()
           // Only this download will tell if what was passed on is wrong.
           if (!settled) continue
-          current.end()
+          current.end(false)
           const again = await attach(await begin(digest, layout.size, kind, request, settled), request, {
             from: position,
             to: span.to,
@@ -180,7 +203,7 @@ export function createSpanReader(options: {
         yield piece
       }
     } finally {
-      attached?.end()
+      attached?.end(position === span.to)
     }
   }
 
@@ -287,15 +310,25 @@ function checkSent({ stored, settled }: Attached, chunk: number, sent: Map<numbe
   sent.clear()
 }
 
-/** Runs `act` at the first call or when the signal aborts, whichever is first, and never again. */
-function once(act: () => void, signal: AbortSignal): () => void {
+async function* startingWith<T>(first: T, rest: AsyncGenerator<T>): AsyncGenerator<T> {
+  try {
+    yield first
+    yield* rest
+  } finally {
+    await rest.return(undefined)
+  }
+}
+
+/** Runs `act` at the first call, or with false when the signal aborts, whichever is first, and never again. */
+function once(act: (isDone: boolean) => void, signal: AbortSignal): (isDone: boolean) => void {
   let done = false
-  const run = (): void => {
+  const run = (isDone: boolean): void => {
     if (done) return
     done = true
-    signal.removeEventListener('abort', run)
-    act()
+    signal.removeEventListener('abort', onAbort)
+    act(isDone)
   }
-  signal.addEventListener('abort', run, { once: true })
+  const onAbort = (): void => run(false)
+  signal.addEventListener('abort', onAbort, { once: true })
   return run
 }

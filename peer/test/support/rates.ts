@@ -1,3 +1,4 @@
+import type { PrefetchConfig } from '../../src/download/prefetch.ts'
 import type { DownloadRates } from '../../src/download/rate-limits.ts'
 
 /** Downloads without limits of their own. */
@@ -8,3 +9,6 @@ export const UNLIMITED: DownloadRates = {
   maxOriginFetches: 4,
   maxUploads: 16,
 }
+
+/** Nothing but the ranges that are asked for. */
+export const NO_PREFETCH: PrefetchConfig = { enabled: false, bytesPerSecond: 0, threshold: 0 }

@@ -100,6 +100,11 @@ export async function peerConfig(resolved: Resolved, env: Environment = process.
       maxDownloads: settings['transfer.max-downloads'],
       progressTimeoutMs: settings['transfer.progress-timeout'],
     },
+    prefetch: {
+      enabled: settings['prefetch.enabled'],
+      bytesPerSecond: settings['prefetch.rate'],
+      threshold: settings['prefetch.threshold'],
+    },
     graceMs: settings['grace-time'],
   }
 }

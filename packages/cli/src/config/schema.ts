@@ -303,6 +303,22 @@ export const OPTIONS = {
       'An origin that sends no byte for this long is given up; the read goes on elsewhere or again.',
     ...transfer,
   }),
+  'prefetch.enabled': option(toggle, true, {
+    description:
+      'Once clients have read enough of a blob in ranges, fetch the rest of it in the background: after what they wait for, and shared with the other peers.',
+    off: 'Fetch no more of a blob than the ranges that clients ask for.',
+    flag: '--prefetch',
+    ...transfer,
+  }),
+  'prefetch.threshold': option(percentage, '10%', {
+    description: 'The part of a blob that ranges have to have touched before the rest is fetched.',
+    ...transfer,
+  }),
+  'prefetch.rate': option(rateLimit, 0, {
+    description:
+      'Bytes per second that are fetched in the background, over all blobs, such as 20MiB; 0: unlimited. A chunk comes at once.',
+    ...transfer,
+  }),
   'tags.ttl': option(duration, '10s', {
     description: 'How long a tag’s digest is used without asking the upstream again.',
     ...transfer,

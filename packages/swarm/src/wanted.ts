@@ -1,0 +1,52 @@
+import type { ChunkLayout } from './layout.ts'
+import type { ReaderSet } from './readers.ts'
+import type { Allowance, Appetite } from './session-contract.ts'
+
+/** Which chunks of one blob are wanted now: by its readers, or for their own sake. */
+export class Wanted {
+  readonly #layout: ChunkLayout
+  readonly #readers: ReaderSet
+  readonly #allowance: Allowance | undefined
+  /** What is wanted besides what readers want. */
+  appetite: Appetite = 'nothing'
+  /** The blob can only be read as a whole: readers of ranges wait for their part of that. */
+  isWholeOnly = false
+  /** What neighbours send is believed by itself, chunk for chunk: it is of use to readers of ranges. */
+  isListed = false
+
+  /** @param allowance for the background; without one there is no limit. */
+  constructor(layout: ChunkLayout, readers: ReaderSet, allowance: Allowance | undefined) {
+    this.#layout = layout
+    this.#readers = readers
+    this.#allowance = allowance
+  }
+
+  /** How much is wanted, readers of ranges aside. */
+  get level(): Appetite {
+    return this.#readers.anyWhole || this.isWholeOnly ? 'everything' : this.appetite
+  }
+
+  /** Whether neighbours are to be asked for a missing chunk now. */
+  ofNeighbours(chunk: number, now: number): boolean {
+    const { level } = this
+    if (level === 'everything' || (this.isListed && this.#readers.wants(chunk))) return true
+    return level === 'background' && this.#allowance?.has(this.#layout.length(chunk), now) !== false
+  }
+
+  /** A neighbour is asked for a chunk. */
+  asked(chunk: number, now: number): void {
+    if (!this.#readers.wants(chunk)) this.take(chunk, now)
+  }
+
+  /** Whether something may be fetched in the background now, a chunk as long as this one at least. */
+  mayGoOn(chunk: number, now: number): boolean {
+    return this.#allowance?.has(this.#layout.length(chunk), now) !== false
+  }
+
+  /** Whether a chunk may be fetched for its own sake now; if so, it counts as fetched. */
+  take(chunk: number, now: number): boolean {
+    const { level } = this
+    if (level !== 'background') return level === 'everything'
+    return this.#allowance?.take(this.#layout.length(chunk), now) !== false
+  }
+}

@@ -1,0 +1,373 @@
+import { createHash, type Hash } from 'node:crypto'
+import type { Digest } from '@darter/oci'
+import { OriginStatusError } from '@darter/origin'
+import { abortable } from '@darter/runtime'
+import type { ChunkLayout } from '@darter/swarm'
+import type { ByteBudget } from './byte-budget.ts'
+import type { BlobSource, ByteSpan } from './contract.ts'
+import { NoSourceError, OriginIgnoresRangesError, OriginSizeError } from './errors.ts'
+import { type ContentKind, openContent, type OriginChunk } from './origin-reader.ts'
+import { BLOCK_BYTES, type BlobParts } from './part-store.ts'
+
+const MIB = 1024 * 1024
+/** The longest read with one request, in blocks: the next one begins before it ends. */
+const MAX_RUN_BLOCKS = (8 * MIB) / BLOCK_BYTES
+/** How far before a reader the next read begins, in bytes. */
+const EARLY_BYTES = 4 * MIB
+/** Kept blocks that are read from disk at the same moment. */
+const TOGETHER = 8
+const MAX_FAILURES = 4
+
+/** A read of the origin that is under way. */
+interface Run {
+  readonly controller: AbortController
+  /** The block after its last one. */
+  readonly to: number
+  /** Readers that want something of it. */
+  readonly readers: Set<symbol>
+  /** Somebody has got the range that it was begun for: the little that is left is read ahead. */
+  isAhead: boolean
+}
+
+/** A block that is on its way. */
+interface Coming {
+  readonly run: Run
+  readonly bytes: Promise<Uint8Array>
+  readonly resolve: (bytes: Uint8Array) => void
+  readonly reject: (error: Error) => void
+}
+
+/** A piece of a range, and where it was. */
+export interface RangePiece {
+  readonly bytes: Uint8Array
+  readonly from: 'disk' | 'origin'
+}
+
+/**
+ * Ranges of one blob straight from one upstream, in blocks: every block is asked for once, however many readers want it at the
+ * same moment or later. What nobody wants any more is not read on. Blocks that make a whole chunk are handed over as that.
+ */
+export class OriginRanges {
+  readonly #options: ConstructorParameters<typeof OriginRanges>[0]
+  readonly #coming = new Map<number, Coming>()
+  readonly #runs = new Set<Run>()
+
+  constructor(options: {
+    readonly digest: Digest
+    readonly kind: ContentKind
+    readonly layout: ChunkLayout
+    readonly parts: BlobParts
+    readonly budget: ByteBudget
+    /** Settles like its argument; told while a reader waits. */
+    readonly during: <T>(wait: Promise<T>) => Promise<T>
+    readonly onBytes: (count: number) => void
+    /** The chunk is in the store, and believed. */
+    readonly isHere: (chunk: number) => boolean
+    /** Takes a whole chunk; awaited before the next one is handed over. */
+    readonly onChunk: (chunk: OriginChunk) => Promise<void>
+    /** The origin answers ranges with the whole blob. */
+    readonly onRangesIgnored: () => void
+  }) {
+    this.#options = options
+  }
+
+  /**
+   * The bytes of a span, and up to `ahead` bytes after it are read as well. Ends early at the first chunk that is in the store or
+   * that `goesOn` refuses (it is not asked about the first one), or when the origin turns out to ignore ranges.
+   * @throws what the origin throws, after some tries.
+   */
+  async *read(
+    span: ByteSpan,
+    options: {
+      readonly source: BlobSource
+      readonly ahead: number
+      readonly goesOn: (chunk: number) => boolean
+      readonly signal: AbortSignal
+    },
+  ): AsyncGenerator<RangePiece> {
+    const { layout, isHere } = this.#options
+    const { source, goesOn, signal } = options
+    const reader = Symbol('reader')
+    const first = layout.at(span.from)
+    const mayRead = (chunk: number): boolean => !isHere(chunk) && (chunk === first || goesOn(chunk))
+    const last = Math.ceil(span.to / BLOCK_BYTES)
+    const end = Math.ceil(Math.min(layout.size, span.to + options.ahead) / BLOCK_BYTES)
+    let position = span.from
+    let failures = 0
+    let isDone = false
+    try {
+      while (position < span.to) {
+        signal.throwIfAborted()
+        const block = Math.floor(position / BLOCK_BYTES)
+        if (!mayRead(layout.at(position))) return
+        const kept = await this.#readKept(block, Math.min(last, block + TOGETHER))
+        for (const bytes of kept) {
+          const piece = cut(bytes, position, span.to)
+          position += piece.length
+          yield { bytes: piece, from: 'disk' }
+        }
+        if (kept.length > 0) continue
+        this.#ensure(block, end, reader, source, mayRead)
+        const early = Math.floor((position + EARLY_BYTES) / BLOCK_BYTES)
+        if (early < last) this.#ensure(early, end, reader, source, mayRead)
+        const coming = this.#coming.get(block)
+        // It came while the disk was asked for it.
+        if (coming === undefined) continue
+        coming.run.readers.add(reader)
+        try {
+          const bytes = await this.#options.during(abortable(coming.bytes, signal))
+          failures = 0
+          const piece = cut(bytes, position, span.to)
+          position += piece.length
+          yield { bytes: piece, from: 'origin' }
+        } catch (error) {
+          if (signal.aborted) throw error
+          if (error instanceof OriginIgnoresRangesError) return
+          const isFinal = error instanceof OriginStatusError || error instanceof OriginSizeError
+          if (isFinal || ++failures >= MAX_FAILURES) throw error
+        }
+      }
+      isDone = true
+    } finally {
+      for (const run of this.#runs) {
+        if (!run.readers.delete(reader)) continue
+        if (isDone && run.to <= end) run.isAhead = true
+        if (run.readers.size === 0 && !run.isAhead)
+          run.controller.abort(new Error('nobody wants it any more'))
+      }
+    }
+  }
+
+  /** Stops all reads; those who wait get `error`. */
+  stop(error: Error): void {
+    for (const run of this.#runs) run.controller.abort(error)
+  }
+
+  /** Kept blocks from `block` on, up to the first that is not there. */
+  async #readKept(block: number, end: number): Promise<Uint8Array[]> {
+    const { parts } = this.#options
+    let to = block
+    while (to < end && !this.#coming.has(to) && parts.has(to)) to++
+    const blocks = await Promise.all(Array.from({ length: to - block }, (_, i) => parts.read(block + i)))
+    const gap = blocks.indexOf(undefined)
+    return blocks.slice(0, gap === -1 ? undefined : gap) as Uint8Array[]
+  }
+
+  /** Begins to read from `block` on, unless that is kept or on its way. */
+  #ensure(
+    block: number,
+    end: number,
+    reader: symbol,
+    source: BlobSource,
+    mayRead: (chunk: number) => boolean,
+  ): void {
+    const { layout, parts } = this.#options
+    const isMissing = (at: number): boolean => !this.#coming.has(at) && !parts.has(at)
+    if (!isMissing(block)) return
+    const bound = Math.min(end, block + MAX_RUN_BLOCKS)
+    let to = block
+    while (to < bound && isMissing(to) && mayRead(layout.at(to * BLOCK_BYTES))) to++
+    if (to === block) return
+    const run: Run = { controller: new AbortController(), to, readers: new Set([reader]), isAhead: false }
+    this.#runs.add(run)
+    for (let at = block; at < to; at++) {
+      const { promise, resolve, reject } = Promise.withResolvers<Uint8Array>()
+      promise.catch(() => {})
+      this.#coming.set(at, { run, bytes: promise, resolve, reject })
+    }
+    void this.#run(run, block, to, source)
+  }
+
+  async #run(run: Run, from: number, to: number, source: BlobSource): Promise<void> {
+    const { digest, kind, layout, budget, onBytes } = this.#options
+    const { signal } = run.controller
+    const start = from * BLOCK_BYTES
+    const end = Math.min(layout.size, to * BLOCK_BYTES)
+    const sink = new BlockSink(layout, from, to, {
+      block: (index, bytes) => this.#coming.get(index)?.resolve(bytes),
+      keepBlock: (index, bytes) => this.#keepBlock(index, bytes),
+      keepChunk: chunk => this.#keepChunk(chunk),
+    })
+    let giveBack: (() => void) | undefined
+    let failure: Error = new NoSourceError(digest, undefined)
+    try {
+      giveBack = await budget.take(end - start, signal)
+      const range = end - start === layout.size ? undefined : { from: start, to: end }
+      const blob = await openContent({ source, digest, kind, range, signal })
+      try {
+        if (blob.size !== undefined && blob.size !== layout.size)
+          throw new OriginSizeError(digest, layout.size, blob.size)
+        if (blob.offset > start || (!blob.honouredRange && start > 0)) {
+          this.#options.onRangesIgnored()
+          throw new OriginIgnoresRangesError(digest)
+        }
+        let position = blob.offset
+        for await (const piece of blob.body) {
+          signal.throwIfAborted()
+          onBytes(piece.length)
+          const usable = piece.subarray(Math.max(0, start - position), Math.max(0, end - position))
+          position += piece.length
+          await sink.write(usable)
+          // A body that ends here is read to its end all the same: its connection can be used again.
+          if (position > end) break
+        }
+      } finally {
+        blob.cancel()
+      }
+    } catch (error) {
+      failure = asError(error)
+    } finally {
+      this.#runs.delete(run)
+      try {
+        await sink.end()
+      } catch (error) {
+        failure = asError(error)
+      }
+      for (let block = from; block < to; block++) {
+        const coming = this.#coming.get(block)
+        if (coming?.run !== run) continue
+        this.#coming.delete(block)
+        coming.reject(failure)
+      }
+      giveBack?.()
+    }
+  }
+
+  async #keepBlock(block: number, bytes: Uint8Array): Promise<void> {
+    const { parts, layout, onChunk } = this.#options
+    const isWhole = await parts.keep(block, bytes)
+    this.#coming.delete(block)
+    if (!isWhole) return
+    const index = layout.at(block * BLOCK_BYTES)
+    const chunk = Buffer.allocUnsafeSlow(layout.length(index))
+    const hash = createHash('sha256')
+    for (let at = 0; at < chunk.length; at += BLOCK_BYTES) {
+      const piece = await parts.read((layout.offset(index) + at) / BLOCK_BYTES)
+      if (piece === undefined) return
+      chunk.set(piece, at)
+      hash.update(piece)
+    }
+    await onChunk({ index, bytes: chunk, hash: hash.digest(), release: () => {} })
+    parts.drop(index)
+  }
+
+  async #keepChunk(chunk: OriginChunk): Promise<void> {
+    const { layout, parts, isHere, onChunk } = this.#options
+    await onChunk(chunk)
+    const isKept = isHere(chunk.index)
+    const from = layout.offset(chunk.index) / BLOCK_BYTES
+    for (let at = 0; at < chunk.bytes.length; at += BLOCK_BYTES) {
+      const block = from + at / BLOCK_BYTES
+      // The store has no room for it; readers that are slower than the origin need it all the same.
+      if (!isKept) await parts.keep(block, chunk.bytes.subarray(at, at + BLOCK_BYTES))
+      this.#coming.delete(block)
+    }
+  }
+}
+
+function asError(thrown: unknown): Error {
+  return thrown instanceof Error ? thrown : new Error(String(thrown))
+}
+
+/** The part of a block's bytes from `position` on that a span up to `to` has. */
+function cut(block: Uint8Array, position: number, to: number): Uint8Array {
+  const offset = position % BLOCK_BYTES
+  return block.subarray(offset, offset + to - position)
+}
+
+/** Cuts what comes into blocks, and keeps them: by themselves, or as a chunk where all of it comes. */
+class BlockSink {
+  readonly #layout: ChunkLayout
+  readonly #to: number
+  readonly #on: ConstructorParameters<typeof BlockSink>[3]
+  #block: number
+  #bytes: Uint8Array | undefined
+  #filled = 0
+  /** The chunk that comes whole, and how much of it is there. */
+  #chunk: { readonly index: number; readonly bytes: Uint8Array; readonly hash: Hash } | undefined
+  #keeping: Promise<unknown> = Promise.resolve()
+
+  /** For blocks [from, to). */
+  constructor(
+    layout: ChunkLayout,
+    from: number,
+    to: number,
+    on: {
+      /** A block is there; its bytes do not change any more. */
+      readonly block: (index: number, bytes: Uint8Array) => void
+      readonly keepBlock: (index: number, bytes: Uint8Array) => Promise<void>
+      readonly keepChunk: (chunk: OriginChunk) => Promise<void>
+    },
+  ) {
+    this.#layout = layout
+    this.#block = from
+    this.#to = to
+    this.#on = on
+  }
+
+  /** Takes the next bytes; waits while too much of what came before is still being kept. */
+  async write(bytes: Uint8Array): Promise<void> {
+    for (let at = 0; at < bytes.length && this.#block < this.#to; ) {
+      const block = (this.#bytes ??= this.#begin())
+      const take = Math.min(bytes.length - at, block.length - this.#filled)
+      block.set(bytes.subarray(at, at + take), this.#filled)
+      at += take
+      this.#filled += take
+      if (this.#filled === block.length) await this.#whole(block)
+    }
+  }
+
+  /** Keeps the blocks of a chunk that broke off, and waits until everything is kept. */
+  async end(): Promise<void> {
+    await this.#keeping
+    const chunk = this.#chunk
+    if (chunk === undefined) return
+    const first = this.#layout.offset(chunk.index) / BLOCK_BYTES
+    for (let block = first; block < this.#block; block++) {
+      const at = (block - first) * BLOCK_BYTES
+      await this.#on.keepBlock(block, chunk.bytes.subarray(at, at + BLOCK_BYTES))
+    }
+  }
+
+  #begin(): Uint8Array {
+    const layout = this.#layout
+    const offset = this.#block * BLOCK_BYTES
+    const length = Math.min(BLOCK_BYTES, layout.size - offset)
+    const index = layout.at(offset)
+    const size = layout.length(index)
+    const isFirst = offset === layout.offset(index)
+    if (isFirst && offset + size <= Math.min(layout.size, this.#to * BLOCK_BYTES)) {
+      this.#chunk = { index, bytes: Buffer.allocUnsafeSlow(size), hash: createHash('sha256') }
+    }
+    const at = offset - layout.offset(index)
+    return this.#chunk?.bytes.subarray(at, at + length) ?? Buffer.allocUnsafeSlow(length)
+  }
+
+  async #whole(bytes: Uint8Array): Promise<void> {
+    const index = this.#block++
+    this.#bytes = undefined
+    this.#filled = 0
+    this.#on.block(index, bytes)
+    const chunk = this.#chunk
+    if (chunk === undefined) {
+      await this.#afterLast(() => this.#on.keepBlock(index, bytes))
+      return
+    }
+    chunk.hash.update(bytes)
+    const { index: of, bytes: whole } = chunk
+    if (this.#layout.at(this.#block * BLOCK_BYTES) === of && this.#block * BLOCK_BYTES < this.#layout.size)
+      return
+    this.#chunk = undefined
+    const hash = chunk.hash.digest()
+    await this.#afterLast(() => this.#on.keepChunk({ index: of, bytes: whole, hash, release: () => {} }))
+  }
+
+  /** Begins to keep something when what came before it is kept. */
+  async #afterLast(keep: () => Promise<void>): Promise<void> {
+    await this.#keeping
+    const keeping = keep()
+    // It is looked at when the next bytes come.
+    keeping.catch(() => {})
+    this.#keeping = keeping
+  }
+}

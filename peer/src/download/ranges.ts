@@ -1,0 +1,217 @@
+import type { Digest } from '@darter/oci'
+import type { Logger } from '@darter/runtime'
+import type { Scratch, StoredBlob } from '@darter/store'
+import { type Appetite, type Bitfield, type ChunkLayout, ReadAhead } from '@darter/swarm'
+import type { ByteBudget } from './byte-budget.ts'
+import type { BlobSource, ByteSpan } from './contract.ts'
+import type { ContentKind, OriginChunk } from './origin-reader.ts'
+import { OriginRanges, type RangePiece } from './origin-ranges.ts'
+import { BlobParts, PartStore } from './part-store.ts'
+import { type Prefetcher, Touched } from './prefetch.ts'
+
+/** Blobs of which is remembered what ranges were read. */
+const MAX_RECORDS = 512
+/** A download that readers of ranges have left stays ready for the next one, ms. */
+const RANGE_LINGER_MS = 60_000
+/** What is fetched in the background for nobody in particular ends when nothing has come for this long, ms. */
+const BACKGROUND_PATIENCE_MS = 300_000
+/** A download that nobody reads any more goes on when it has this part of its chunks. */
+const NEARLY_DONE = 0.9
+
+/** What is known of a blob from the ranges that were read of it, by way of one upstream. */
+interface RangeRecord {
+  readonly layout: ChunkLayout
+  readonly parts: BlobParts
+  readonly touched: Touched
+  readonly ahead: ReadAhead
+  /** The sha256 of chunks that ranges have made whole from the upstream's own bytes. */
+  readonly own: Map<number, Uint8Array>
+}
+
+/** What is known of blobs from ranges that were read: it outlives their downloads, though not the process. */
+export class RangeRecords {
+  readonly #parts: PartStore
+  /** The least recently used first. */
+  readonly #records = new Map<string, RangeRecord>()
+
+  /** @param bytes of parts of chunks that are kept at most. */
+  constructor(scratch: Scratch, bytes: number, log: Logger) {
+    this.#parts = new PartStore(scratch, bytes, log)
+  }
+
+  /** The record of a blob. What one upstream gave is not for those who read from another. */
+  of(upstream: string, digest: Digest, layout: ChunkLayout): RangeRecord {
+    const key = `${upstream} ${digest}`
+    let record = this.#records.get(key)
+    if (record?.layout.size === layout.size) this.#records.delete(key)
+    else {
+      record?.parts.clear()
+      record = {
+        layout,
+        parts: new BlobParts(this.#parts, layout),
+        touched: new Touched(layout),
+        ahead: new ReadAhead(),
+        own: new Map(),
+      }
+    }
+    this.#records.set(key, record)
+    const [oldest] = this.#records
+    if (this.#records.size > MAX_RECORDS && oldest !== undefined) {
+      oldest[1].parts.clear()
+      this.#records.delete(oldest[0])
+    }
+    return record
+  }
+
+  async close(): Promise<void> {
+    await this.#parts.close()
+  }
+}
+
+/** What all downloads of a peer need for ranges. */
+export interface RangeRooms {
+  readonly records: RangeRecords
+  readonly prefetcher: Prefetcher
+  /** Bounds what is on its way from origins for ranges. */
+  readonly budget: ByteBudget
+}
+
+/** What a reader of a range has of it. */
+interface RangeReader {
+  readonly record: RangeRecord
+  readonly origin: OriginRanges
+  readonly aheadBytes: number
+  readonly source: BlobSource
+}
+
+/**
+ * The readers of ranges of one download: what they get straight from the origin, what they make likely to be wanted next, and
+ * when the rest of the blob is worth fetching.
+ */
+export class Ranges {
+  readonly #options: ConstructorParameters<typeof Ranges>[0]
+  readonly #origins = new Map<string, { readonly record: RangeRecord; readonly origin: OriginRanges }>()
+  readonly #readers = new Map<number, RangeReader>()
+  /** Readers of all of the blob. */
+  #whole = 0
+  #readWhole = false
+  #leftAt = Number.NEGATIVE_INFINITY
+  #keptAt = Number.NEGATIVE_INFINITY
+
+  constructor(options: {
+    readonly stored: StoredBlob
+    readonly kind: ContentKind
+    readonly trusted: Bitfield
+    readonly rooms: RangeRooms
+    /** How long the download goes on at full speed after its last reader of everything has left, ms. */
+    readonly lingerMs: number
+    /** Whether a reader gets a chunk that it has not waited for yet from the origin. */
+    readonly goesOn: (chunk: number) => boolean
+    readonly onBytes: (count: number) => void
+    readonly onChunk: (chunk: OriginChunk) => Promise<void>
+    readonly onRangesIgnored: () => void
+  }) {
+    this.#options = options
+  }
+
+  /** A reader comes. Returns up to which byte it is likely to read on. */
+  added(id: number, span: ByteSpan, source: BlobSource, now: number): number {
+    const { stored, trusted } = this.#options
+    const { layout } = stored
+    this.#keptAt = now
+    if (span.from === 0 && span.to === layout.size) {
+      this.#whole++
+      return span.to
+    }
+    const { record, origin } = this.#originOf(source)
+    record.touched.add(span.from, span.to)
+    const aheadBytes = record.ahead.next(span.from, span.to)
+    this.#readers.set(id, { record, origin, aheadBytes, source })
+    for (let chunk = layout.at(span.from); chunk <= layout.at(span.to - 1); chunk++) {
+      const own = record.own.get(chunk)
+      const hash = stored.chunkHash(chunk)
+      if (own !== undefined && hash !== undefined && Buffer.from(own).equals(hash)) trusted.set(chunk)
+    }
+    return Math.min(layout.size, span.to + aheadBytes)
+  }
+
+  /** A reader that was {@link added} has left. */
+  gone(id: number, now: number): void {
+    const isRange = this.#readers.delete(id)
+    if (!isRange) this.#whole--
+    this.#readWhole = !isRange
+    this.#leftAt = now
+  }
+
+  /** A span of a range, straight from the reader's own upstream; see {@link OriginRanges.read}. */
+  read(id: number, span: ByteSpan, signal: AbortSignal): AsyncGenerator<RangePiece> {
+    const reader = this.#readers.get(id)
+    if (reader === undefined) throw new RangeError('this reader has ended')
+    const { origin, aheadBytes: ahead, source } = reader
+    const { goesOn } = this.#options
+    return origin.read(span, { source, ahead, goesOn, signal })
+  }
+
+  /** A chunk is in the store now. */
+  kept(chunk: number, now: number): void {
+    this.#keptAt = now
+    for (const { record } of this.#origins.values()) record.parts.drop(chunk)
+  }
+
+  /** What is wanted of the blob besides what its readers wait for. */
+  appetite(now: number): Appetite {
+    const { layout, held } = this.#options.stored
+    if (this.#whole > 0 || (layout.count === 1 && this.#readers.size > 0)) return 'everything'
+    const isIdle = this.#readers.size === 0
+    if (isIdle && held.count >= NEARLY_DONE * layout.count) return 'everything'
+    if (this.#readWhole && now - this.#leftAt < this.#options.lingerMs) return 'everything'
+    if (isIdle && now - this.#keptAt >= BACKGROUND_PATIENCE_MS) return 'nothing'
+    return this.#isDue ? 'background' : 'nothing'
+  }
+
+  /** Nobody has read anything for long, and nothing goes on in the background: the download may end. */
+  isAbandoned(now: number): boolean {
+    if (this.#whole > 0 || this.#readers.size > 0 || this.appetite(now) !== 'nothing') return false
+    const linger = this.#origins.size > 0 ? RANGE_LINGER_MS : this.#options.lingerMs
+    return now - this.#leftAt >= linger
+  }
+
+  /** Stops reading origins; those who wait get `error`. */
+  stop(error: Error): void {
+    for (const { origin } of this.#origins.values()) origin.stop(error)
+  }
+
+  get #isDue(): boolean {
+    const { prefetcher } = this.#options.rooms
+    for (const { record } of this.#origins.values()) if (prefetcher.isDue(record.touched)) return true
+    return false
+  }
+
+  #originOf(source: BlobSource): { readonly record: RangeRecord; readonly origin: OriginRanges } {
+    const { name } = source.upstream
+    const known = this.#origins.get(name)
+    if (known !== undefined) return known
+    const { stored, kind, trusted, rooms, onBytes, onChunk, onRangesIgnored } = this.#options
+    const { digest, layout } = stored
+    const record = rooms.records.of(name, digest, layout)
+    const isHere = (chunk: number): boolean => stored.held.has(chunk) && trusted.has(chunk)
+    const origin = new OriginRanges({
+      digest,
+      kind,
+      layout,
+      parts: record.parts,
+      budget: rooms.budget,
+      during: wait => rooms.prefetcher.during(wait),
+      isHere,
+      onBytes,
+      onChunk: async chunk => {
+        await onChunk(chunk)
+        if (isHere(chunk.index)) record.own.set(chunk.index, chunk.hash)
+      },
+      onRangesIgnored,
+    })
+    const made = { record, origin }
+    this.#origins.set(name, made)
+    return made
+  }
+}

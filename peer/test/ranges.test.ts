@@ -1,0 +1,231 @@
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import { createLogger, createMetrics, seededRandom, systemClock } from '@darter/runtime'
+import { createMemoryScratch, createMemoryStore, type Scratch } from '@darter/store'
+import { chunkLayout, MIN_CHUNK_BYTES } from '@darter/swarm'
+import fc from 'fast-check'
+import { createAloneExchange } from '../src/alone.ts'
+import { createFacts } from '../src/download/facts.ts'
+import { createDownloadMetrics } from '../src/download/metrics.ts'
+import { BLOCK_BYTES, BlobParts, PartStore } from '../src/download/part-store.ts'
+import { Prefetcher, Touched } from '../src/download/prefetch.ts'
+import { createReads } from '../src/download/reads.ts'
+import { type Deed, type ScriptedOrigin, scriptedOrigin } from './support/origin.ts'
+import { NO_PREFETCH, UNLIMITED } from './support/rates.ts'
+
+const log = createLogger({ level: 'silent', name: 'test' })
+const random = seededRandom(1)
+const BLOB = Uint8Array.from({ length: MIN_CHUNK_BYTES * 5 + 1234 }, () => Math.floor(random() * 256))
+
+describe('parts of chunks', () => {
+  const layout = chunkLayout(BLOB.length)
+  const perChunk = layout.chunkBytes / BLOCK_BYTES
+  const blockOf = (block: number): Uint8Array => BLOB.subarray(block * BLOCK_BYTES, (block + 1) * BLOCK_BYTES)
+
+  it('are kept within bounds, and what was used least recently goes first', async () => {
+    const store = new PartStore(createMemoryScratch(), 10 * BLOCK_BYTES, log)
+    const [one, other] = [new BlobParts(store, layout), new BlobParts(store, layout)]
+    for (let block = 0; block < 5; block++) await one.keep(block, blockOf(block))
+    for (let block = 0; block < 5; block++) await other.keep(perChunk + block, blockOf(perChunk + block))
+    assert.deepEqual(await one.read(4), Buffer.from(blockOf(4)))
+    await one.keep(2 * perChunk, blockOf(2 * perChunk))
+    assert.ok(!other.has(perChunk) && one.has(0) && one.has(2 * perChunk))
+    assert.equal(await other.read(perChunk), undefined)
+    assert.equal(store.bytes, 6 * BLOCK_BYTES)
+    one.clear()
+    assert.equal(store.bytes, 0)
+  })
+
+  it('are a chunk when the last one is there', async () => {
+    const store = new PartStore(createMemoryScratch(), 1e9, log)
+    const parts = new BlobParts(store, layout)
+    const last = layout.count - 1
+    assert.ok(
+      await parts.keep(last * perChunk, blockOf(last * perChunk)),
+      'the last chunk is one short block',
+    )
+    for (let at = 0; at < perChunk; at++) {
+      const block = perChunk + ((at * 5) % perChunk)
+      assert.equal(await parts.keep(block, blockOf(block)), at === perChunk - 1)
+      assert.ok(!(await parts.keep(block, blockOf(block))))
+    }
+  })
+
+  it('that the disk damaged or lost are not there', async () => {
+    const memory = createMemoryScratch()
+    const damaging: Scratch = {
+      ...memory,
+      write: (position, bytes) => {
+        if (position > 0) return Promise.reject(new Error('no space'))
+        const wrong = Uint8Array.from(bytes)
+        wrong[7]! ^= 1
+        return memory.write(position, wrong)
+      },
+    }
+    const parts = new BlobParts(new PartStore(damaging, 1e9, log), layout)
+    await parts.keep(0, blockOf(0))
+    assert.ok(parts.has(0))
+    assert.equal(await parts.read(0), undefined)
+    assert.ok(!parts.has(0))
+    const store = new PartStore(damaging, 1e9, log)
+    const others = new BlobParts(store, layout)
+    for (const block of [0, 1, 2]) assert.equal(await others.keep(block, blockOf(block)), false)
+    assert.deepEqual([others.has(0), others.has(1), store.bytes], [true, false, BLOCK_BYTES])
+  })
+})
+
+describe('the background', () => {
+  it('waits for readers, but not for ever', async () => {
+    const prefetcher = new Prefetcher({ enabled: true, bytesPerSecond: 0, threshold: 0.5 }, systemClock)
+    assert.ok(prefetcher.take(1000, 0))
+    const { promise, resolve } = Promise.withResolvers<void>()
+    const reader = prefetcher.during(promise)
+    assert.ok(!prefetcher.has(1000, 500) && !prefetcher.take(1000, 500))
+    assert.ok(prefetcher.take(1000, 1000))
+    assert.ok(!prefetcher.has(1000, 1500))
+    resolve()
+    await reader
+    assert.ok(prefetcher.has(1000, 1500))
+  })
+
+  it('is due when different bytes enough were touched', () => {
+    const layout = chunkLayout(BLOB.length)
+    const touched = new Touched(layout)
+    const prefetcher = new Prefetcher({ enabled: true, bytesPerSecond: 0, threshold: 0.5 }, systemClock)
+    for (let i = 0; i < 10; i++) touched.add(1000, MIN_CHUNK_BYTES)
+    assert.ok(touched.share > 0.19 && touched.share < 0.21)
+    assert.ok(!prefetcher.isDue(touched))
+    touched.add(0, BLOB.length)
+    assert.equal(touched.share, 1)
+    assert.ok(prefetcher.isDue(touched))
+    assert.ok(!new Prefetcher(NO_PREFETCH, systemClock).isDue(touched))
+  })
+})
+
+interface Bench extends AsyncDisposable {
+  /** Reads a range; undefined when it was left half-way. */
+  read(from: number, to: number, leaveAfter?: number): Promise<Uint8Array | undefined>
+}
+
+async function bench(source: ScriptedOrigin, quotaBytes = 1e9): Promise<Bench> {
+  const store = createMemoryStore({ quotaBytes, clock: systemClock })
+  const reads = createReads({
+    store,
+    exchange: createAloneExchange(),
+    facts: createFacts({ scheduler: undefined, share: false }),
+    clock: systemClock,
+    random: seededRandom(7),
+    log,
+    metrics: createDownloadMetrics(createMetrics({ prefix: 'test_' })),
+    rates: UNLIMITED,
+    prefetch: NO_PREFETCH,
+    scratch: createMemoryScratch(),
+    zone: '',
+  })
+  await reads.start()
+  const { origin, digest } = source
+  const upstream = { name: 'scripted', hosts: [], origin, isPublic: true, hasCredentials: false }
+  return {
+    read: async (from, to, leaveAfter = Number.POSITIVE_INFINITY) => {
+      const controller = new AbortController()
+      const { signal } = controller
+      const span = () => ({ from, to })
+      const read = await reads.open({ upstream, repository: 'a/b', digest, signal, size: BLOB.length, span })
+      assert.ok(!('unsatisfiable' in read))
+      const pieces: Uint8Array[] = []
+      let length = 0
+      for await (const piece of read.body) {
+        pieces.push(Uint8Array.from(piece))
+        length += piece.length
+        if (length < leaveAfter) continue
+        controller.abort(new Error('hung up'))
+        return undefined
+      }
+      return Buffer.concat(pieces)
+    },
+    [Symbol.asyncDispose]: async () => {
+      await reads.stop(AbortSignal.timeout(1000))
+      await store.close()
+    },
+  }
+}
+
+const deed: fc.Arbitrary<Deed> = fc.oneof(
+  fc.constant<Deed>({ kind: 'serve' }),
+  fc.constant<Deed>({ kind: 'unreachable' }),
+  fc.nat(BLOB.length).map((after): Deed => ({ kind: 'break', after })),
+)
+const range = fc
+  .record({
+    from: fc.nat(BLOB.length - 1),
+    length: fc.integer({ min: 1, max: BLOB.length }),
+    leaves: fc.option(fc.nat(600_000), { nil: undefined, freq: 3 }),
+  })
+  .map(({ from, length, leaves }) => ({ from, to: Math.min(BLOB.length, from + length), leaves }))
+
+describe('reading ranges', () => {
+  it('gives the right bytes to everyone, and asks for each of them about once', async () => {
+    const ranges = fc.array(fc.array(range, { minLength: 1, maxLength: 6 }), { maxLength: 4 })
+    await fc.assert(
+      fc.asyncProperty(ranges, async rounds => {
+        const source = scriptedOrigin(BLOB, [])
+        await using at = await bench(source)
+        for (const round of rounds) {
+          await Promise.all(
+            round.map(async ({ from, to, leaves }) => {
+              const got = await at.read(from, to, leaves)
+              if (got !== undefined) assert.ok(Buffer.from(BLOB.subarray(from, to)).equals(got))
+            }),
+          )
+        }
+        // A read that nobody waits for any more may have brought the last piece twice.
+        const aborted = rounds.flat().filter(({ leaves }) => leaves !== undefined).length
+        const most = BLOB.length + rounds.flat().length * BLOCK_BYTES + aborted * 100_000
+        assert.ok(source.sent() <= most, `${source.sent()} bytes of ${BLOB.length}`)
+      }),
+      { numRuns: 40, seed: 2 },
+    )
+  })
+
+  it('goes on where the origin broke off', async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(deed, { maxLength: 3 }),
+        fc.array(range, { maxLength: 4 }),
+        async (deeds, ranges) => {
+          const source = scriptedOrigin(BLOB, deeds)
+          await using at = await bench(source)
+          await Promise.all(
+            ranges.map(async ({ from, to }) => {
+              const got = await at.read(from, to)
+              assert.ok(got !== undefined && Buffer.from(BLOB.subarray(from, to)).equals(got))
+            }),
+          )
+        },
+      ),
+      { numRuns: 40, seed: 4 },
+    )
+  })
+
+  it('passes the origin’s own refusal on', async () => {
+    const source = scriptedOrigin(
+      BLOB,
+      Array.from({ length: 20 }, (): Deed => ({ kind: 'status', status: 404 })),
+    )
+    await using at = await bench(source)
+    await assert.rejects(at.read(5, 5000), { code: 'ORIGIN_STATUS', status: 404 })
+  })
+
+  it('works in a store that has room for nothing', async () => {
+    const source = scriptedOrigin(BLOB, [])
+    await using at = await bench(source, MIN_CHUNK_BYTES / 2)
+    for (const [from, to] of [
+      [3, 4],
+      [100, BLOB.length - 1],
+      [0, BLOB.length - 5],
+    ] as const) {
+      const got = await at.read(from, to)
+      assert.ok(got !== undefined && Buffer.from(BLOB.subarray(from, to)).equals(got))
+    }
+  })
+})

@@ -6,6 +6,7 @@ import {
   type Component,
   createMetrics,
   delay,
+  type EarlyPort,
   type Logger,
   type Metrics,
   startAll,
@@ -75,11 +76,11 @@ export interface Peer extends Component {
 
 /**
  * The composition root of a peer: everything that it is made of, in the order in which it starts.
- * `metrics`: the program's own; made here when left out.
+ * `metrics`: the program's own; made here when left out. `early`: the door's port, where it is open already.
  */
 export function createPeer(
   config: PeerConfig,
-  deps: { readonly log: Logger; readonly metrics?: Metrics },
+  deps: { readonly log: Logger; readonly metrics?: Metrics; readonly early?: EarlyPort | undefined },
 ): Peer {
   const { log } = deps
   let stopAll: (() => Promise<readonly Error[]>) | undefined
@@ -268,7 +269,7 @@ export function createPeer(
             const { host, port } = config.proxy
             bound.proxy = await door.listen({ host, port, forwards: true })
           }
-          bound.door = await door.listen(config.door)
+          bound.door = await door.listen({ ...config.door, early: deps.early })
           doorState = 'open'
         },
         stop: signal => {

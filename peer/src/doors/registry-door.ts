@@ -1,5 +1,5 @@
 import type { IncomingMessage, Server } from 'node:http'
-import type { Clock, Logger } from '@darter/runtime'
+import type { Clock, EarlyPort, Logger } from '@darter/runtime'
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
 import type { Caller, CallerKey } from '../access/caller.ts'
 import type { ForwardProxy } from '../proxy/index.ts'
@@ -31,11 +31,16 @@ export interface DoorAddress {
 export interface RegistryDoor {
   /**
    * Opens a port; may be called several times. `upstream`: what a request on this port means when it does not say.
-   * `forwards`: the port is a forward proxy too (false by default).
+   * `forwards`: the port is a forward proxy too (false by default). `early`: it is open already, and those who wait there are
+   * answered now.
    * @returns the address that is bound, with the port that the operating system chose for 0.
    */
   listen(
-    options: DoorAddress & { readonly upstream?: Upstream | undefined; readonly forwards?: boolean },
+    options: DoorAddress & {
+      readonly upstream?: Upstream | undefined
+      readonly forwards?: boolean
+      readonly early?: EarlyPort | undefined
+    },
   ): Promise<DoorAddress>
   /** Takes no more requests, lets the running ones end, and cuts what still runs when `signal` aborts. */
   close(signal: AbortSignal): Promise<void>
@@ -227,10 +232,12 @@ export function createRegistryDoor(options: RegistryDoorOptions): RegistryDoor {
   }
 
   return {
-    listen: async ({ host, port, upstream, forwards = false }) => {
+    listen: async ({ host, port, upstream, forwards = false, early }) => {
       const app = createApp({ upstream, passesOn: forwards })
       if (forwards) proxy.attach(app.server)
-      await app.listen({ host, port, listenTextResolver: () => '' })
+      await app.ready()
+      if (early === undefined) await app.listen({ host, port, listenTextResolver: () => '' })
+      else await early.handTo(app.server)
       apps.push(app)
       return { host, port: boundPort(app.server) }
     },

@@ -1,5 +1,5 @@
 import type { Peer, PeerConfig } from '@darter/peer'
-import { runService } from '@darter/runtime'
+import { type EarlyPort, openEarlyPort, runService } from '@darter/runtime'
 import type { Scheduler, SchedulerConfig } from '@darter/scheduler'
 import { clientLines, joinLines } from '../banner.ts'
 import { ConfigError } from '../config/errors.ts'
@@ -23,12 +23,18 @@ const clients = (config: PeerConfig, peer: Peer) =>
 const joining = (config: SchedulerConfig, scheduler: Scheduler) =>
   joinLines({ control: scheduler.addresses().control, clusterKeyFile: config.clusterKeyFile })
 
+/** Clients that come while the rest of a peer is loaded and started wait for that: they would take a refusal for a failure. */
+function openDoorEarly({ door }: PeerConfig): Promise<EarlyPort | undefined> {
+  return openEarlyPort(door, 1024)
+}
+
 /** Runs a peer until a signal. */
 export async function runPeer(resolved: Resolved): Promise<number> {
   const config = await peerConfig(resolved)
+  const early = await openDoorEarly(config)
   const log = (await createLoggers(resolved.settings))('peer')
   const { createPeer } = await import('@darter/peer')
-  const peer = createPeer(config, { log })
+  const peer = createPeer(config, { log, early })
   const onReady = () => announce(resolved, [clients(config, peer)])
   return runService({ components: [peer], log, graceMs: config.graceMs, onReady })
 }
@@ -52,6 +58,7 @@ export async function runUp(resolved: Resolved): Promise<number> {
     ])
   }
   const config = await peerConfig(resolved)
+  const early = await openDoorEarly(config)
   const schedulerSettings = schedulerConfig(resolved)
   const logger = await createLoggers(settings)
   const [{ createPeer }, { createScheduler }] = await Promise.all([
@@ -66,7 +73,7 @@ export async function runUp(resolved: Resolved): Promise<number> {
     start: async () => {
       const schedulers = scheduler.addresses().control
       const swarm = { ...config.swarm, schedulers, clusterKeyFile: clusterKeyFile(resolved) }
-      peer = createPeer({ ...config, swarm }, { log: logger('peer') })
+      peer = createPeer({ ...config, swarm }, { log: logger('peer'), early })
       await peer.start()
     },
     stop: async (signal: AbortSignal) => peer?.stop(signal),

@@ -65,6 +65,7 @@ async function swarm(args: readonly string[]): Promise<void> {
       'origin-rate': { type: 'string' },
       size: { type: 'string', default: '128MiB' },
       layers: { type: 'string', default: '1' },
+      'warm-up': { type: 'string', default: '64MiB' },
       'stagger-ms': { type: 'string', default: '0' },
       plot: { type: 'string' },
     },
@@ -75,6 +76,7 @@ async function swarm(args: readonly string[]): Promise<void> {
     originBitsPerSecond: bitRate('origin-rate', values['origin-rate'] ?? values.rate),
     size: parseBytes(values.size),
     layers: wholeNumber('layers', values.layers, 64),
+    warmUp: values['warm-up'] === '0' ? 0 : parseBytes(values['warm-up']),
     staggerMs: values['stagger-ms'] === '0' ? 0 : wholeNumber('stagger-ms', values['stagger-ms'], 60_000),
     plotFile: values.plot,
   }

@@ -27,6 +27,11 @@ interface SwarmOptions {
   /** Of the image. */
   readonly size: number
   readonly layers: number
+  /**
+   * An image of this size is pulled by all of them first and counts for nothing: peers are daemons, and a new Node program needs
+   * about a CPU second of compiling before it is at its speed, of which some share one CPU here. 0: none is.
+   */
+  readonly warmUp: number
   /** Between the starts of two clients, ms; 0: all start at the same moment. */
   readonly staggerMs: number
   /** Where each client's progress is drawn, as SVG. */
@@ -195,17 +200,18 @@ function plotOf(
  */
 export async function measureSwarm(lab: Lab, options: SwarmOptions) {
   const { plotFile, ...scenario } = options
-  const { peers: count, bitsPerSecond, originBitsPerSecond, size, layers, staggerMs } = scenario
+  const { peers: count, bitsPerSecond, originBitsPerSecond, size, layers, warmUp, staggerMs } = scenario
   const bound = boundSeconds(scenario)
   const dir = lab.makeDir('image')
   const blobs = Array.from({ length: layers }, (_, i) =>
     makeBlob(join(dir, String(i)), Math.floor(size / layers), i + 1),
   )
+  const first = warmUp === 0 ? [] : [makeBlob(join(dir, 'warm-up'), warmUp, layers + 1)]
   const bytes = blobs.reduce((sum, blob) => sum + blob.size, 0)
   progress('building the network')
   const network = await createNetwork(lab)
   const originHost = await network.addHost(originBitsPerSecond)
-  await startOrigin(lab, originHost, blobs)
+  await startOrigin(lab, originHost, [...blobs, ...first])
   const cluster = await startScheduler(lab, network.hub)
   const peers: SwarmPeer[] = []
   for (let i = 1; i <= count; i++) {
@@ -213,19 +219,30 @@ export async function measureSwarm(lab: Lab, options: SwarmOptions) {
     peers.push(await startPeer(lab, `peer-${i}`, host, originHost, cluster))
   }
   const hosts = peers.map(peer => peer.host)
-  const urls = (base: string) => blobs.map(blob => `http://${base}${REPOSITORY}/blobs/${blob.digest}`)
+  const urls = (base: string, of = blobs) => of.map(blob => `http://${base}${REPOSITORY}/blobs/${blob.digest}`)
   const cpu = () => peers.reduce((sum, { daemon }) => sum + cpuSeconds(daemon.pid), 0)
   const timeoutMs = Math.round(60_000 + ((count * size) / (originBitsPerSecond / 8)) * 3000)
 
+  const metric = async (name: string, label: string) => {
+    const metrics = await Promise.all(hosts.map(host => get(host, `http://${PEER_ADMIN}/metrics`)))
+    return metrics.reduce((sum, text) => sum + sumOf(text ?? '', name, label), 0)
+  }
+  const originCounts = async () => ({
+    received: await metric('darter_received_bytes_total', 'source="origin"'),
+    requests: await metric('darter_origin_requests_total', ''),
+    wire: await originHost.sentBytes(),
+  })
+
+  if (first.length > 0) {
+    progress('warming up')
+    await pullAll(hosts, urls(`${DOOR}/v2/${UPSTREAM}/`, first), 0, timeoutMs)
+  }
   progress(`${count} peers; nobody can be faster than ${bound.toFixed(1)} s`)
   const before = machine()
-  const [cpuBefore, sentBefore] = [cpu(), await originHost.sentBytes()]
+  const [cpuBefore, originBefore] = [cpu(), await originCounts()]
   const swarm = await pullAll(hosts, urls(`${DOOR}/v2/${UPSTREAM}/`), staggerMs, timeoutMs)
   const used = cpu() - cpuBefore
-  const wireBytes = (await originHost.sentBytes()) - sentBefore
-  const metrics = await Promise.all(hosts.map(async host => get(host, `http://${PEER_ADMIN}/metrics`)))
-  const total = (name: string, label: string) =>
-    metrics.reduce((sum, text) => sum + sumOf(text ?? '', name, label), 0)
+  const origin = await originCounts()
   const peak = Math.max(...peers.map(({ daemon }) => peakMemory(daemon.pid)))
   progress(`last peer after ${swarm.last.toFixed(1)} s; now straight from the registry`)
   for (const { daemon } of peers) await daemon.stop()
@@ -241,9 +258,9 @@ export async function measureSwarm(lab: Lab, options: SwarmOptions) {
     p50Ratio: round(swarm.p50 / bound),
     directSeconds: round(direct.last),
     speedup: round(direct.last / swarm.last),
-    originRatio: round(total('darter_received_bytes_total', 'source="origin"') / bytes),
-    originWireRatio: round(wireBytes / bytes),
-    originRequests: total('darter_origin_requests_total', ''),
+    originRatio: round((origin.received - originBefore.received) / bytes),
+    originWireRatio: round((origin.wire - originBefore.wire) / bytes),
+    originRequests: origin.requests - originBefore.requests,
     firstByteMsP50: swarm.firstByteMsP50,
     directFirstByteMsP50: direct.firstByteMsP50,
     cpuSecondsPerGiB: round(used / ((count * bytes) / (1024 * MIB))),

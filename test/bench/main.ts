@@ -4,6 +4,7 @@ import { createScratch, type Lab, type Program, requirePrograms } from '@darter/
 import { measureDoor } from './door.ts'
 import { measureOverhead } from './overhead.ts'
 import { measurePair } from './pair.ts'
+import { measureRanges } from './ranges.ts'
 import { measureScheduler } from './scheduler.ts'
 import { measureSwarm } from './swarm.ts'
 
@@ -93,6 +94,35 @@ async function swarm(args: readonly string[]): Promise<void> {
   }
 }
 
+async function ranges(args: readonly string[]): Promise<void> {
+  const { values } = parseArgs({
+    args: [...args],
+    options: {
+      json: { type: 'boolean', default: false },
+      peers: { type: 'string', default: '4' },
+      percent: { type: 'string', default: '5' },
+      size: { type: 'string', default: '1GiB' },
+    },
+  })
+  const options = {
+    peers: wholeNumber('peers', values.peers, 32),
+    percent: wholeNumber('percent', values.percent, 100),
+    size: parseBytes(values.size),
+  }
+  if (options.size < 16 * 1024 * 1024) throw new UsageError('--size takes 16MiB or more')
+  if (requirePrograms(['docker-registry']).skip !== false) {
+    process.exitCode = 1
+    return
+  }
+  const lab = createScratch('ranges-bench')
+  try {
+    const result = await measureRanges(lab, options)
+    console.log(JSON.stringify(result, null, values.json ? undefined : 2))
+  } finally {
+    await lab.close()
+  }
+}
+
 async function scheduler(args: readonly string[]): Promise<void> {
   const { values } = parseArgs({
     args: [...args],
@@ -130,6 +160,7 @@ const BENCHES: Readonly<Record<string, (args: readonly string[]) => Promise<void
   overhead: measureOverhead,
   pair: rounds('pair', ['docker-registry', 'openssl'], measurePair),
   door: rounds('door', ['docker-registry', 'nginx'], measureDoor),
+  ranges,
   scheduler,
   swarm,
 }

@@ -34,6 +34,14 @@ export function expectedOf(bytes: Buffer, { from, to }: Wanted): Buffer {
   return from < 0 ? bytes.subarray(from) : bytes.subarray(from, to)
 }
 
+/** Reads a range as a `Range` header says it. @throws unless the answer is 206. */
+export async function fetchRange(url: string, range: string): Promise<Uint8Array> {
+  const response = await fetch(url, { headers: { range } })
+  const bytes = new Uint8Array(await response.arrayBuffer())
+  assert.equal(response.status, 206, range)
+  return bytes
+}
+
 /** Reads a range and compares every byte; returns how long it took, ms. */
 export async function readRange(
   url: string,

@@ -14,6 +14,8 @@ export interface DownloadMetrics {
   storeFull(): void
   links(open: number): void
   downloads(active: number): void
+  /** Tells how to find out how many bytes of chunks that are not whole are kept. */
+  parts(bytes: () => number): void
   /** Blob bytes that arrived since the start, by source. */
   received(): { readonly fromPeers: number; readonly fromOrigin: number }
 }
@@ -73,5 +75,11 @@ export function createDownloadMetrics(metrics: Metrics): DownloadMetrics {
     storeFull: () => full.inc(),
     links: open => links.set(open),
     downloads: active => downloads.set(active),
+    parts: bytes =>
+      void metrics.gauge({
+        name: 'range_parts_bytes',
+        help: 'Bytes kept of chunks that ranges brought a part of.',
+        collect: gauge => gauge.set(bytes()),
+      }),
   }
 }

@@ -63,6 +63,11 @@ export class RangeRecords {
     return record
   }
 
+  /** Bytes of parts of chunks that are kept. */
+  get bytes(): number {
+    return this.#parts.bytes
+  }
+
   async close(): Promise<void> {
     await this.#parts.close()
   }

@@ -83,6 +83,7 @@ export function createReads(options: {
     prefetcher: new Prefetcher(options.prefetch, options.clock),
     budget: new ByteBudget(options.rates.maxInFlightBytes),
   }
+  metrics.parts(() => ranges.records.bytes)
   const context = {
     ...options,
     ranges,

@@ -15,8 +15,11 @@ const MAX_RUN_BLOCKS = (8 * MIB) / BLOCK_BYTES
 /** How far before a reader the next read begins, in bytes. */
 const EARLY_BYTES = 4 * MIB
 /** Kept blocks that are read from disk at the same moment. */
-const TOGETHER = 8
+const TOGETHER = 16
 const MAX_FAILURES = 4
+/** Blocks, and chunks, that are being kept while the next ones come. */
+const MAX_BLOCKS_KEPT = 32
+const MAX_CHUNKS_KEPT = 2
 
 /** A read of the origin that is under way. */
 interface Run {
@@ -148,9 +151,7 @@ export class OriginRanges {
     const { parts } = this.#options
     let to = block
     while (to < end && !this.#coming.has(to) && parts.has(to)) to++
-    const blocks = await Promise.all(Array.from({ length: to - block }, (_, i) => parts.read(block + i)))
-    const gap = blocks.indexOf(undefined)
-    return blocks.slice(0, gap === -1 ? undefined : gap) as Uint8Array[]
+    return to === block ? [] : await parts.read(block, to)
   }
 
   /** Begins to read from `block` on, unless that is kept or on its way. */
@@ -241,11 +242,15 @@ export class OriginRanges {
     const index = layout.at(block * BLOCK_BYTES)
     const chunk = Buffer.allocUnsafeSlow(layout.length(index))
     const hash = createHash('sha256')
-    for (let at = 0; at < chunk.length; at += BLOCK_BYTES) {
-      const piece = await parts.read((layout.offset(index) + at) / BLOCK_BYTES)
-      if (piece === undefined) return
-      chunk.set(piece, at)
-      hash.update(piece)
+    const first = layout.offset(index) / BLOCK_BYTES
+    for (let at = 0; at < chunk.length; ) {
+      const blocks = await parts.read(first + at / BLOCK_BYTES, first + Math.ceil(chunk.length / BLOCK_BYTES))
+      if (blocks.length === 0) return
+      for (const bytes of blocks) {
+        chunk.set(bytes, at)
+        hash.update(bytes)
+        at += bytes.length
+      }
     }
     await onChunk({ index, bytes: chunk, hash: hash.digest(), release: () => {} })
     parts.drop(index)
@@ -285,7 +290,8 @@ class BlockSink {
   #filled = 0
   /** The chunk that comes whole, and how much of it is there. */
   #chunk: { readonly index: number; readonly bytes: Uint8Array; readonly hash: Hash } | undefined
-  #keeping: Promise<unknown> = Promise.resolve()
+  readonly #keeping = new Set<Promise<void>>()
+  #failure: Error | undefined
 
   /** For blocks [from, to). */
   constructor(
@@ -319,7 +325,8 @@ class BlockSink {
 
   /** Keeps the blocks of a chunk that broke off, and waits until everything is kept. */
   async end(): Promise<void> {
-    await this.#keeping
+    await Promise.all(this.#keeping)
+    if (this.#failure !== undefined) throw this.#failure
     const chunk = this.#chunk
     if (chunk === undefined) return
     const first = this.#layout.offset(chunk.index) / BLOCK_BYTES
@@ -350,24 +357,28 @@ class BlockSink {
     this.#on.block(index, bytes)
     const chunk = this.#chunk
     if (chunk === undefined) {
-      await this.#afterLast(() => this.#on.keepBlock(index, bytes))
+      await this.#keep(MAX_BLOCKS_KEPT, () => this.#on.keepBlock(index, bytes))
       return
     }
     chunk.hash.update(bytes)
-    const { index: of, bytes: whole } = chunk
+    const { index: of } = chunk
     if (this.#layout.at(this.#block * BLOCK_BYTES) === of && this.#block * BLOCK_BYTES < this.#layout.size)
       return
     this.#chunk = undefined
     const hash = chunk.hash.digest()
-    await this.#afterLast(() => this.#on.keepChunk({ index: of, bytes: whole, hash, release: () => {} }))
+    const whole: OriginChunk = { index: of, bytes: chunk.bytes, hash, release: () => {} }
+    await this.#keep(MAX_CHUNKS_KEPT, () => this.#on.keepChunk(whole))
   }
 
-  /** Begins to keep something when what came before it is kept. */
-  async #afterLast(keep: () => Promise<void>): Promise<void> {
-    await this.#keeping
+  /** Begins to keep something, once fewer than `most` are being kept. @throws what keeping something before threw. */
+  async #keep(most: number, keep: () => Promise<void>): Promise<void> {
+    while (this.#keeping.size >= most) await Promise.race(this.#keeping)
+    if (this.#failure !== undefined) throw this.#failure
     const keeping = keep()
-    // It is looked at when the next bytes come.
-    keeping.catch(() => {})
-    this.#keeping = keeping
+      .catch(error => {
+        this.#failure ??= asError(error)
+      })
+      .finally(() => this.#keeping.delete(keeping))
+    this.#keeping.add(keeping)
   }
 }

@@ -77,11 +77,11 @@ export class PartStore {
     this.#free.push(slot)
   }
 
-  /** The block at a slot; undefined when the disk does not give what was written. */
-  async read(slot: number, length: number, sum: number): Promise<Uint8Array | undefined> {
+  /** `length` bytes of blocks that lie one after another; undefined when the disk does not give them. */
+  async read(slot: number, length: number): Promise<Uint8Array | undefined> {
     const target = Buffer.allocUnsafe(length)
     const count = await this.#scratch.read(slot * BLOCK_BYTES, target).catch(() => 0)
-    return count === length && crc32(target) === sum ? target : undefined
+    return count === length ? target : undefined
   }
 
   async close(): Promise<void> {
@@ -111,23 +111,35 @@ export class BlobParts {
   }
 
   has(block: number): boolean {
-    return (this.#part(block)?.slots[block % this.#perChunk] ?? NO_SLOT) !== NO_SLOT
+    return this.#slot(block) !== NO_SLOT
   }
 
-  /** A block's bytes, good for ever; undefined when it is not there, or not any more. */
-  async read(block: number): Promise<Uint8Array | undefined> {
-    const part = this.#part(block)
-    const at = block % this.#perChunk
-    const slot = part?.slots[at] ?? NO_SLOT
-    if (part === undefined || slot === NO_SLOT) return undefined
-    this.#store.touch(part)
-    const bytes = await this.#store.read(slot, this.length(block), part.sums[at]!)
-    if (bytes === undefined && part.slots[at] === slot) {
-      part.slots[at] = NO_SLOT
-      part.count--
-      this.#store.giveBack(slot)
+  /** The bytes of some blocks from `from` on, good for ever: those before `to`, up to the first that is not there. */
+  async read(from: number, to: number): Promise<Uint8Array[]> {
+    const runs: { readonly block: number; readonly slot: number; length: number }[] = []
+    for (let block = from, last = NO_SLOT - 1; block < to; block++) {
+      const part = this.#part(block)
+      const slot = this.#slot(block)
+      if (part === undefined || slot === NO_SLOT) break
+      this.#store.touch(part)
+      if (slot === last + 1) runs.at(-1)!.length += this.length(block)
+      else runs.push({ block, slot, length: this.length(block) })
+      last = slot
     }
-    return bytes
+    const sums = Array.from({ length: to - from }, (_, i) => this.#sum(from + i))
+    const read = await Promise.all(runs.map(({ slot, length }) => this.#store.read(slot, length)))
+    const blocks: Uint8Array[] = []
+    for (const [i, { block, slot, length }] of runs.entries()) {
+      for (let at = 0; at < length; at += BLOCK_BYTES) {
+        const bytes = read[i]?.subarray(at, at + BLOCK_BYTES)
+        if (bytes === undefined || crc32(bytes) !== sums[blocks.length]) {
+          this.#lose(block + at / BLOCK_BYTES, slot + at / BLOCK_BYTES)
+          return blocks
+        }
+        blocks.push(bytes)
+      }
+    }
+    return blocks
   }
 
   /** Keeps a block if there is room. Returns whether its chunk is whole now. */
@@ -170,6 +182,23 @@ export class BlobParts {
   /** A block's length in bytes: only the blob's last one may be shorter than {@link BLOCK_BYTES}. */
   length(block: number): number {
     return Math.min(BLOCK_BYTES, this.#layout.size - block * BLOCK_BYTES)
+  }
+
+  /** The disk does not give a block that was written to a slot. */
+  #lose(block: number, slot: number): void {
+    const part = this.#part(block)
+    if (part === undefined || this.#slot(block) !== slot) return
+    part.slots[block % this.#perChunk] = NO_SLOT
+    part.count--
+    this.#store.giveBack(slot)
+  }
+
+  #slot(block: number): number {
+    return this.#part(block)?.slots[block % this.#perChunk] ?? NO_SLOT
+  }
+
+  #sum(block: number): number {
+    return this.#part(block)?.sums[block % this.#perChunk] ?? 0
   }
 
   #part(block: number): Part | undefined {

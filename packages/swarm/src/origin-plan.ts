@@ -141,13 +141,17 @@ export class OriginPlan {
     }
   }
 
-  /** Tells the scheduler how many leases this peer would work on, when that changed; at most `most`. */
-  demand(most: number, now: number): void {
+  /**
+   * Tells the scheduler how many leases this peer would work on, when that changed; at most `most`. `first`: what it needs
+   * first, when that is not what readers miss.
+   */
+  demand(most: number, now: number, first?: number): void {
     const resting = now < this.#retryAt || this.#refused
     const slots = resting ? 0 : Math.max(0, Math.min(most, this.#most) - this.#fetches.size)
     if (slots === this.#demanded) return
     this.#demanded = slots
-    this.#context.emit({ type: 'lease-demand', slots, from: this.#context.readers.firstMissing() })
+    const from = first ?? this.#context.readers.firstMissing()
+    this.#context.emit({ type: 'lease-demand', slots, from })
   }
 
   /** Whether a read may be started now. `urgent`: even though the origin has refused. */
@@ -171,11 +175,11 @@ export class OriginPlan {
     }
   }
 
-  /** Reads one chunk that nobody works on without a lease, unless something is being read. */
-  readOne(wanted: (chunk: number) => boolean): void {
+  /** Reads one chunk that nobody works on without a lease, `from` or one after it, unless something is being read. */
+  readOne(from: number, wanted: (chunk: number) => boolean): void {
     const { layout, pending } = this.#context
     if (this.busy) return
-    const run = firstFreeRun(layout.count, 1, 0, chunk => pending.isFree(chunk) && wanted(chunk))
+    const run = firstFreeRun(layout.count, 1, from, chunk => pending.isFree(chunk) && wanted(chunk))
     if (run !== undefined) this.#start(undefined, run.from, run.to)
   }
 

@@ -380,7 +380,10 @@ export class DownloadSession {
       this.#lastByteAt = now
       this.#rescueAt = this.#nextRescue(now)
       this.#rescuing = false
-      if (this.#wanted.level !== 'nothing') this.#pool.wantAgain(now)
+      if (this.#wanted.level !== 'nothing') {
+        this.#pool.wantAgain(now)
+        this.#pool.poke(now)
+      }
       if (!limited) this.#pool.hedge(now)
       this.#pump(now)
       return
@@ -451,15 +454,14 @@ export class DownloadSession {
 
   /** One origin read at a time, and none while the allowance is used up. */
   #pumpBackground(now: number): void {
-    const next = this.#held.nextClear(0)
-    const may = !this.complete && this.#wanted.mayGoOn(next, now)
-    if (this.#schedulerUp) this.#origin.demand(may ? 1 : 0, now)
-    if (!may || !this.#origin.mayRead(false, now)) return
+    const next = this.#wanted.nextInBackground(this.#held, now)
+    if (this.#schedulerUp) this.#origin.demand(next === undefined ? 0 : 1, now, next)
+    if (next === undefined || !this.#origin.mayRead(false, now)) return
     const isOwn = this.#ownRule(now)
     if (!isOwn && this.#disputed.size === 0 && !this.#pool.anyOrphans) return
     const isDue = (chunk: number): boolean =>
       isOwn ? this.#isMissing(chunk) && !this.#comesFromNeighbours(chunk) : this.#onlyOriginWillDo(chunk)
-    this.#origin.readOne(chunk => isDue(chunk) && this.#wanted.take(chunk, now))
+    this.#origin.readOne(next, chunk => isDue(chunk) && this.#wanted.take(chunk, now))
   }
 
   #readOrigin(now: number): void {

@@ -1,3 +1,4 @@
+import type { ReadonlyBitfield } from './bitfield.ts'
 import type { ChunkLayout } from './layout.ts'
 import type { ReaderSet } from './readers.ts'
 import type { Allowance, Appetite } from './session-contract.ts'
@@ -38,9 +39,15 @@ export class Wanted {
     if (!this.#readers.wants(chunk)) this.take(chunk, now)
   }
 
-  /** Whether something may be fetched in the background now, a chunk as long as this one at least. */
-  mayGoOn(chunk: number, now: number): boolean {
-    return this.#allowance?.has(this.#layout.length(chunk), now) !== false
+  /**
+   * The chunk that the background fetches first of those that are missing; undefined when it may fetch nothing now. It is the
+   * one place that an order of what is worth fetching first has to go through.
+   */
+  nextInBackground(held: ReadonlyBitfield, now: number): number | undefined {
+    const next = held.nextClear(0)
+    if (next === held.length || this.#allowance?.has(this.#layout.length(next), now) === false)
+      return undefined
+    return next
   }
 
   /** Whether a chunk may be fetched for its own sake now; if so, it counts as fetched. */

@@ -253,7 +253,6 @@ export class OriginRanges {
       }
     }
     await onChunk({ index, bytes: chunk, hash: hash.digest(), release: () => {} })
-    parts.drop(index)
   }
 
   async #keepChunk(chunk: OriginChunk): Promise<void> {

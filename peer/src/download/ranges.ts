@@ -211,7 +211,10 @@ export class Ranges {
       onBytes,
       onChunk: async chunk => {
         await onChunk(chunk)
-        if (isHere(chunk.index)) record.own.set(chunk.index, chunk.hash)
+        // Where the store has no room its parts stay.
+        if (!isHere(chunk.index)) return
+        record.own.set(chunk.index, chunk.hash)
+        record.parts.drop(chunk.index)
       },
       onRangesIgnored,
     })

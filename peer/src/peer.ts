@@ -38,6 +38,7 @@ import {
   loadOrCreateAuthority,
   type ProxyHosts,
 } from './proxy/index.ts'
+import { createPreheats } from './preheat/preheats.ts'
 import { createSeedRole } from './seed.ts'
 import { createManifests, createTags, openCatalog } from './tags/index.ts'
 import { createUpstreamHealth } from './upstream-health.ts'
@@ -154,22 +155,18 @@ export function createPeer(
       share,
       accessTtlMs,
     })
+    const admission = createAdmission({ clock, ttlMs: accessTtlMs })
+    const rooms = { upstreams, admission, access, catalog, tags, manifests, urls, reads }
+    const preheats = scheduler === undefined ? [] : [createPreheats({ scheduler, rooms, log })]
     const door = createRegistryDoor({
-      upstreams,
+      ...rooms,
       proxy,
-      admission: createAdmission({ clock, ttlMs: accessTtlMs }),
       health,
       callerKey,
       clock,
       log,
       metrics: createDoorMetrics(metrics),
       loopMarker,
-      access,
-      catalog,
-      manifests,
-      tags,
-      reads,
-      urls,
     })
 
     const bound: {
@@ -244,6 +241,7 @@ export function createPeer(
       reads,
       facts,
       ...seedRole,
+      ...preheats,
       { name: 'exchange', start: () => startExchange(exchange), stop: () => exchange.stop() },
       {
         name: 'admin door',

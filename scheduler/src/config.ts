@@ -13,6 +13,8 @@ export interface SchedulerConfig {
     readonly host: string
     /** 0: any free port, chosen by the operating system. */
     readonly port: number
+    /** File with the token of whoever may change something there; made at the first start (0600). */
+    readonly tokenFile: string
   }
   /** After a request to stop, how long stopping may take, in ms. */
   readonly graceMs: number

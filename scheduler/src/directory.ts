@@ -152,6 +152,8 @@ export class SwarmDirectory {
     switch (message.type) {
       case 'seed-end':
         return this.#seedEnded(from, message, now)
+      case 'preheat-state':
+        return []
       case 'ask':
         return this.#answers(this.#facts.ask(from, message.id, message.key, message.stale, now))
       case 'tell':
@@ -184,6 +186,15 @@ export class SwarmDirectory {
     out.push(...this.#answers(this.#facts.tick(now)))
     this.#blame.sweep(now)
     return out
+  }
+
+  /** Every peer, its zone, and whether it is a seed. */
+  members(): { readonly id: string; readonly zone: string; readonly seed: boolean }[] {
+    return [...this.#peers.values()].map(({ address: { id, zone } }) => ({
+      id,
+      zone,
+      seed: this.#seeds.isSeed(id),
+    }))
   }
 
   status(): DirectoryStatus {
@@ -296,7 +307,7 @@ export class SwarmDirectory {
 
   #inSwarm(
     peer: Peer,
-    message: Exclude<PeerMessage, { type: 'join' | 'ask' | 'tell' | 'blame' | 'seed-end' }>,
+    message: Exclude<PeerMessage, { type: 'join' | 'ask' | 'tell' | 'blame' | 'seed-end' | 'preheat-state' }>,
     now: number,
   ): Outgoing[] {
     const swarm = this.#swarms.get(message.blob)

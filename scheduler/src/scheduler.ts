@@ -3,6 +3,7 @@ import {
   createControlServer,
   loadOrCreateClusterKey,
   loadOrCreateIdentity,
+  loadOrCreateToken,
 } from '@darter/exchange'
 import {
   type Component,
@@ -74,6 +75,8 @@ export function createScheduler(
     let ready = false
     const app = createAdmin({
       metrics,
+      token: await loadOrCreateToken(config.admin.tokenFile),
+      preheats: service.preheats,
       isReady: () => ready,
       status: () => ({
         peerId: control.peerId,
@@ -84,10 +87,11 @@ export function createScheduler(
     const adminDoor: Component = {
       name: 'scheduler admin',
       start: async () => {
-        await app.listen({ ...config.admin, listenTextResolver: () => '' })
+        const { host, port: wanted } = config.admin
+        await app.listen({ host, port: wanted, listenTextResolver: () => '' })
         const bound = app.server.address()
-        const port = bound !== null && typeof bound === 'object' ? bound.port : config.admin.port
-        admin = { host: config.admin.host, port }
+        const port = bound !== null && typeof bound === 'object' ? bound.port : wanted
+        admin = { host, port }
         ready = true
       },
       stop: () => app.close(),

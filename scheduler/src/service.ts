@@ -1,15 +1,19 @@
+import { randomBytes } from 'node:crypto'
 import type { ControlServer } from '@darter/exchange'
 import type { Clock, Component, Logger } from '@darter/runtime'
 import type { Random } from '@darter/swarm'
 import type { SchedulerMessage } from '@darter/wire'
 import { type DirectoryEvents, type Outgoing, SwarmDirectory } from './directory.ts'
 import type { SchedulerMetrics } from './metrics.ts'
+import type { PreheatJobs } from './preheat-api.ts'
+import { NoSuchPeersError, parsePreheatScope, PreheatBook } from './preheats.ts'
 
 const TICK_MS = 100
 
 /** The scheduler at work: the thin edge between the control streams and the {@link SwarmDirectory}. */
 export interface SchedulerService extends Component {
   readonly directory: SwarmDirectory
+  readonly preheats: PreheatJobs
 }
 
 /** Joins a control server and a directory; it starts and stops the server. */
@@ -22,6 +26,10 @@ export function createService(options: {
 }): SchedulerService {
   const { server, clock, log, metrics } = options
   const directory = new SwarmDirectory({ random: options.random, events: noteEvents(log, metrics) })
+  const preheats = new PreheatBook({
+    newId: () => randomBytes(16).toString('hex'),
+    wall: () => clock.wall(),
+  })
   const senders = new Map<string, (message: SchedulerMessage) => boolean>()
   let timer: NodeJS.Timeout | undefined
   let unsubscribe: (() => void) | undefined
@@ -30,14 +38,37 @@ export function createService(options: {
     for (const { to, message } of outgoing) senders.get(to)?.(message)
   }
 
+  const left = (id: string): void => {
+    preheats.left(id, clock.now())
+    deliver(directory.peerLeft(id, clock.now()))
+  }
+
   return {
     name: 'scheduler',
     directory,
+    preheats: {
+      start: request => {
+        const scope = parsePreheatScope(request.to)
+        if (scope === undefined) throw new NoSuchPeersError(request.to)
+        const { id, out } = preheats.start(request, scope, directory.members(), clock.now())
+        const { target, to } = request
+        log.info({ job: id, target: target.split('?', 1)[0], to, peers: out.length }, 'preheat started')
+        deliver(out)
+        return id
+      },
+      cancel: id => {
+        const cancelled = preheats.cancel(id, clock.now())
+        if (cancelled !== undefined) deliver(cancelled.out)
+        return cancelled !== undefined
+      },
+      view: (id, since) => preheats.view(id, since),
+      list: () => preheats.list(),
+    },
     start: async () => {
       unsubscribe = server.onPeer(peer => {
         const { id } = peer.address
         // A peer that comes back before its old stream was missed replaces itself.
-        if (senders.has(id)) deliver(directory.peerLeft(id, clock.now()))
+        if (senders.has(id)) left(id)
         const send = (message: SchedulerMessage): boolean => peer.send(message)
         senders.set(id, send)
         directory.peerJoined(peer.address, peer.seed)
@@ -45,21 +76,26 @@ export function createService(options: {
           { peer: id, zone: peer.address.zone, seed: peer.seed, peers: directory.peers },
           'peer joined',
         )
+        deliver(preheats.joined(id))
         peer.onMessage(message => {
           if (senders.get(id) !== send) return
           const from = clock.now()
+          if (message.type === 'preheat-state') preheats.told(id, message, from)
           deliver(directory.receive(id, message, from))
           metrics.message(message.type, clock.now() - from)
         })
         peer.onClose(() => {
           if (senders.get(id) !== send) return
           senders.delete(id)
-          deliver(directory.peerLeft(id, clock.now()))
+          left(id)
           log.info({ peer: id, peers: directory.peers }, 'peer left')
         })
       })
       await server.start()
-      timer = setInterval(() => deliver(directory.tick(clock.now())), TICK_MS)
+      timer = setInterval(() => {
+        deliver(directory.tick(clock.now()))
+        deliver(preheats.tick(clock.now()))
+      }, TICK_MS)
     },
     stop: async () => {
       clearInterval(timer)

@@ -65,7 +65,8 @@ class BenchPeer {
     this.blob = blob
     exchange.scheduler?.onMessage(message => {
       if (message.type === 'lease' && message.blob === this.blob) this.onLease?.(message)
-      const key = message.type === 'answer' ? `answer ${message.id}` : `${message.type} ${message.blob}`
+      const about = message.type === 'answer' ? message.id : 'blob' in message ? message.blob : message.job
+      const key = `${message.type} ${about}`
       const waiting = this.#waiting.get(key)
       this.#waiting.delete(key)
       waiting?.(message)

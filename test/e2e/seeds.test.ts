@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
+import { rendezvous } from '@darter/swarm'
 import { type Lab, requirePrograms, startRegistry, until, useLab } from '@darter/testing'
 import { pullWithNode } from '../harness/clients/node.ts'
 import { type Peer, type Scheduler, startPeer, startScheduler, upstreamAt } from '../harness/darter.ts'
@@ -64,6 +65,13 @@ async function pullAll(peers: readonly Peer[], repository: string, image: Image)
   )
 }
 
+/** A peer's id, as it says at its start. */
+function idOf(peer: Peer): string {
+  const id = peer.log().find(({ msg }) => msg === 'peer started')?.['peer']
+  assert(typeof id === 'string')
+  return id
+}
+
 const shown = (seconds: readonly number[]): string =>
   `${Math.min(...seconds).toFixed(1)} to ${Math.max(...seconds).toFixed(1)} s`
 
@@ -94,8 +102,13 @@ describe('seeds', requirePrograms(['docker-registry']), () => {
       `6 peers with 2 seeds: ${shown(seeded)}, origin ${ratio.toFixed(3)}x, of which seeds ${part.toFixed(3)}x (${shares.map(bytes => Math.round(bytes / MIB)).join(' and ')} MiB)`,
     )
     assert(ratio <= 1.05, `the origin sent ${ratio.toFixed(3)}x`)
-    assert(part >= 0.9, `the seeds read only ${part.toFixed(3)}x`)
-    for (const share of shares) assert(share > first.bytes / 10, `a seed read only ${share} bytes`)
+    // Each its own blobs; on a machine that is busy for a second a little is read by others.
+    const ids = cluster.seeds.map(idOf)
+    for (const [i, id] of ids.entries()) {
+      const own = first.manifests[0]!.layers.filter(({ digest }) => rendezvous(ids, digest) === id)
+      const expected = own.reduce((bytes, { size }) => bytes + size, 0)
+      assert(shares[i]! >= 0.6 * expected, `a seed read ${shares[i]} bytes of its ${expected}`)
+    }
 
     meter.reset()
     meter.setRate(20 * MIB)

@@ -30,6 +30,7 @@ export interface Darter {
 export interface Scheduler extends Darter {
   /** Multiaddr with the scheduler's id. */
   readonly address: string
+  readonly adminPort: number
   readonly clusterKeyFile: string
   /** Kills it and starts it again at the same address. */
   restart(signal: NodeJS.Signals): Promise<void>
@@ -167,6 +168,7 @@ export async function startScheduler(lab: Lab, name = 'scheduler'): Promise<Sche
   if (id === undefined) throw new Error(`the scheduler does not say its address:\n${said}`)
   return Object.assign(program, {
     address: `/ip4/127.0.0.1/tcp/${port}/p2p/${id}`,
+    adminPort: admin,
     clusterKeyFile: join(program.dataDir, 'cluster.key'),
   })
 }

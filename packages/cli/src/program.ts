@@ -1,4 +1,11 @@
-import { DarterError, type Digest, isDigest } from '@darter/oci'
+import {
+  DarterError,
+  type Digest,
+  isDigest,
+  parseImageReference,
+  parsePlatform,
+  type Platform,
+} from '@darter/oci'
 import { parseBytes, UnitError } from '@darter/runtime'
 import { Command, CommanderError, InvalidArgumentError } from 'commander'
 import { ConfigError } from './config/errors.ts'
@@ -6,8 +13,6 @@ import { addOptionFlags, optionsOf } from './config/flags.ts'
 import { loadSettings } from './config/load.ts'
 import type { Resolved } from './config/resolve.ts'
 import type { OptionKey } from './config/schema.ts'
-import { parseImageReference } from './images/reference.ts'
-import { parsePlatform, type Platform } from './preheat/platform.ts'
 import { VERSION } from './version.ts'
 
 /** A command's work, given its settings and its own few flags; resolves to the exit code. */
@@ -52,9 +57,16 @@ const addAuthorization = (text: string, before: ReadonlyMap<string, string>): Re
   throw new ConfigError(['--header must be Authorization: no other goes on to the registry'])
 }
 
+const isUrl = (text: string) => /^(?:https?|s3):\/\//i.test(text) && URL.canParse(text)
+
 const absoluteUrl = (text: string): URL => {
-  if (/^(?:https?|s3):\/\//i.test(text) && URL.canParse(text)) return new URL(text)
+  if (isUrl(text)) return new URL(text)
   throw new InvalidArgumentError('It must be an https://, http:// or s3:// URL.')
+}
+
+const preheatTarget = (text: string): string => {
+  if (!isUrl(text)) parseImageReference(text)
+  return text
 }
 
 /** What `read` makes of an argument; what it throws is wrong usage. */
@@ -196,29 +208,44 @@ function createProgram(exit: (code: number) => void): Command {
   )
     .argument('<IMAGES...>', '[UPSTREAM/]REPOSITORY[:TAG|@DIGEST] of images or blobs.')
     .requiredOption('--dir <DIR>', 'Where the sockets go; made when it is missing.')
-  add<{ platform: Platform; header: ReadonlyMap<string, string>; quiet: boolean }>(
+  add<{
+    platform?: Platform
+    to?: string
+    digest?: Digest
+    header: ReadonlyMap<string, string>
+    quiet: boolean
+  }>(
     'preheat',
-    'Bring an image into the peer that runs on this machine, before anybody pulls it.',
-    ['door.host', 'door.port'],
+    'Bring an image into the peer that runs on this machine, or with --to into others, before anybody pulls it.',
+    [
+      'door.host',
+      'door.port',
+      'data-dir',
+      'scheduler.admin.host',
+      'scheduler.admin.port',
+      'scheduler.admin.token-file',
+    ],
     async () => {
       const { runPreheat } = await import('./commands/preheat.ts')
-      return async (resolved, { platform, header, quiet }, [image = '']) => {
-        const parsed = parseImageReference(image)
-        return await runPreheat(resolved, { image: parsed, platform, headers: header, quiet })
-      }
+      const { runPreheatCluster } = await import('./commands/preheat-cluster.ts')
+      return async (resolved, { to, ...own }, [target = '']) =>
+        to === undefined
+          ? await runPreheat(resolved, { ...own, target, headers: own.header })
+          : await runPreheatCluster(resolved, { ...own, target, headers: own.header, to })
     },
   )
     .argument(
-      '<IMAGE>',
-      "An image of the peer's upstreams, such as registry.example.com/team/app:1.2.",
-      argument(parseImageReference),
+      '<TARGET>',
+      "An image of the peer's upstreams, such as registry.example.com/team/app:1.2; one blob (REPOSITORY@DIGEST); with --to also a URL.",
+      argument(preheatTarget),
     )
     .option(
       '--platform <OS/ARCH>',
-      'Which image of an index (default: linux and this machine).',
+      "Which image of an index (default: linux and the peer's own architecture).",
       argument(parsePlatform),
-      { os: 'linux', architecture: process.arch === 'x64' ? 'amd64' : process.arch },
     )
+    .option('--to <PEERS>', 'Have the scheduler bring it to others: seeds, all, zone=Z, or n=K for so many.')
+    .option('--digest <DIGEST>', 'With --to: the digest that the content of a URL has.', wantedDigest)
     .option(
       '--header <HEADER>',
       "'Authorization: ...' for the registry: Bearer, or Basic where it has no token service.",

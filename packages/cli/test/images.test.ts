@@ -6,7 +6,7 @@ import { after, beforeEach, test } from 'node:test'
 import { GetRefusedError } from '../src/get/errors.ts'
 import { listBlobs, NoBlobsError } from '../src/images/blobs.ts'
 import { createDoorClient } from '../src/images/door.ts'
-import { parseImageReference } from '../src/images/reference.ts'
+import { parseImageReference } from '@darter/oci'
 import { preheat } from '../src/preheat/preheat.ts'
 
 const INDEX = 'application/vnd.oci.image.index.v1+json'

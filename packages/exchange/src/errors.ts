@@ -1,6 +1,17 @@
 import { DarterError, quoted } from '@darter/oci'
 import type { Refusal } from '@darter/wire'
 
+/** There is no token where one was expected. */
+export class MissingTokenError extends DarterError {
+  readonly code = 'TOKEN_MISSING'
+
+  constructor(file: string) {
+    super(
+      `there is no token at ${quoted(file)}: copy the scheduler's admin.token (mode 0600), or name it with --scheduler-admin-token-file`,
+    )
+  }
+}
+
 /** There is no cluster key where one was expected. */
 export class MissingClusterKeyError extends DarterError {
   readonly code = 'CLUSTER_KEY_MISSING'

@@ -3,10 +3,12 @@ import { constants, link, mkdir, open, unlink } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { generateKeyPair, privateKeyFromProtobuf, privateKeyToProtobuf } from '@libp2p/crypto/keys'
 import type { Ed25519PrivateKey } from '@libp2p/interface'
-import { InsecureFileError, InvalidSecretError, MissingClusterKeyError } from './errors.ts'
+import { InsecureFileError, InvalidSecretError, MissingClusterKeyError, MissingTokenError } from './errors.ts'
 
 /** Bytes of a cluster key. */
 const CLUSTER_KEY_BYTES = 32
+/** Bytes of a token that is made here. */
+const TOKEN_BYTES = 32
 /** More than any file here takes. */
 const MAX_FILE_BYTES = 4096
 
@@ -56,6 +58,29 @@ export async function loadClusterKey(file: string): Promise<KeyObject> {
       throw new MissingClusterKeyError(file)
     throw error
   }
+}
+
+/**
+ * The token in `file`, 32 random bytes as 64 hex digits or any other text without spaces that was put there, made at the first
+ * use (mode 0600, its directory 0700).
+ * @throws {InsecureFileError} when others may read the file; {@link InvalidSecretError} when it holds something else.
+ */
+export async function loadOrCreateToken(file: string): Promise<string> {
+  return tokenFrom(file, await loadOrCreateSecret(file, async () => randomBytes(TOKEN_BYTES).toString('hex')))
+}
+
+/** The token in `file`, which must exist. @throws {MissingTokenError} when it does not; as {@link loadOrCreateToken}. */
+export async function loadToken(file: string): Promise<string> {
+  try {
+    return tokenFrom(file, await readSecret(file))
+  } catch (error) {
+    throw hasCode(error, 'ENOENT') ? new MissingTokenError(file) : error
+  }
+}
+
+function tokenFrom(file: string, text: string): string {
+  if (/^[!-~]{16,}$/.test(text)) return text
+  throw new InvalidSecretError(file, 'a token of at least 16 characters without spaces')
 }
 
 function clusterKeyFrom(file: string, text: string): KeyObject {

@@ -8,5 +8,7 @@ export {
   loadClusterKey,
   loadOrCreateClusterKey,
   loadOrCreateIdentity,
+  loadOrCreateToken,
+  loadToken,
   loadOrCreateSecret,
 } from './identity.ts'

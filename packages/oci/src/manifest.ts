@@ -24,7 +24,7 @@ export const MAX_DESCRIPTORS = 16_384
 type DescriptorKind = 'config' | 'layer' | 'manifest'
 
 /** The platform that an index names for a manifest (OCI image-spec, image-index.md). */
-interface Platform {
+export interface Platform {
   readonly os: string
   readonly architecture: string
   readonly variant?: string

@@ -16,6 +16,15 @@ export function rendezvous(nodes: Iterable<string>, key: string): string | undef
   return best
 }
 
+/** The nodes that a key belongs to if there may be so many, the first one before the others; see {@link rendezvous}. */
+export function rendezvousRanking(nodes: Iterable<string>, key: string, count: number): string[] {
+  return [...nodes]
+    .map(node => ({ node, weight: hash(`${node} ${key}`) }))
+    .toSorted((a, b) => b.weight - a.weight || (a.node > b.node ? -1 : 1))
+    .slice(0, count)
+    .map(({ node }) => node)
+}
+
 /** 32 bits of FNV-1a, mixed as MurmurHash3 ends: the bits of texts that differ little at their ends are unlike too. */
 function hash(text: string): number {
   let bits = 0x811c9dc5

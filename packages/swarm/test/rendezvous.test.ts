@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
-import { rendezvous } from '../src/index.ts'
+import { rendezvous, rendezvousRanking } from '../src/index.ts'
 
 const names = fc.uniqueArray(fc.stringMatching(/^[0-9A-Za-z]{1,52}$/), { minLength: 1, maxLength: 12 })
 const key = fc.stringMatching(/^sha256:[0-9a-f]{64}$/)
@@ -32,6 +32,18 @@ describe('rendezvous hashing', () => {
         else assert.equal(after, chosen)
       }),
       { seed: 2 },
+    )
+  })
+
+  it('ranks nodes so that a larger number takes in a smaller one', () => {
+    fc.assert(
+      fc.property(names, key, (nodes, digest) => {
+        const all = rendezvousRanking(nodes, digest, nodes.length)
+        assert.deepEqual(new Set(all), new Set(nodes))
+        assert.equal(all[0], rendezvous(nodes, digest))
+        assert.deepEqual(rendezvousRanking(nodes.toReversed(), digest, 2), all.slice(0, 2))
+      }),
+      { seed: 3 },
     )
   })
 

@@ -22,6 +22,15 @@ export interface ContentPlace {
   readonly kind: 'blob' | 'manifest'
 }
 
+/** Something that a preheat could not bring. */
+export interface PreheatFailure {
+  /** A digest, or the target as a whole. */
+  readonly what: string
+  /** As in logs and metrics. */
+  readonly code: string
+  readonly message: string
+}
+
 /** From a peer to the scheduler. */
 export type PeerMessage =
   /**
@@ -71,6 +80,15 @@ export type PeerMessage =
    * (`failed`), or it has enough to do (`busy`).
    */
   | { readonly type: 'seed-end'; readonly blob: Digest; readonly reason: 'refused' | 'failed' | 'busy' }
+  /** How a preheat goes on: bytes that are held, of all that are known of so far. The last word of a job is not `running`. */
+  | {
+      readonly type: 'preheat-state'
+      readonly job: string
+      readonly state: 'running' | 'done' | 'failed' | 'cancelled'
+      readonly held: number
+      readonly size: number
+      readonly failures: readonly PreheatFailure[]
+    }
 
 /** From the scheduler to a peer. */
 export type SchedulerMessage =
@@ -86,6 +104,20 @@ export type SchedulerMessage =
     }
   /** To a seed: join the blob's swarm and fetch all of it. */
   | { readonly type: 'seed'; readonly blob: Digest; readonly size: number; readonly place: ContentPlace }
+  /** Bring an image, a blob or the content of a URL into the store. What it takes is forgotten when the job is over. */
+  | {
+      readonly type: 'preheat'
+      readonly job: string
+      /** As on the command line: `[UPSTREAM/]REPOSITORY[:TAG|@DIGEST]`, or a URL. */
+      readonly target: string
+      /** The digest that the content of a URL has. */
+      readonly digest?: Digest
+      /** Which image of an index; the peer's own when left out. */
+      readonly platform?: string
+      /** `Authorization` for the target's upstream. Never logged. */
+      readonly authorization?: string
+    }
+  | { readonly type: 'preheat-cancel'; readonly job: string }
   /** A lease is void: it lapsed. */
   | { readonly type: 'lease-void'; readonly blob: Digest; readonly lease: number }
   /** The verified chunk list, 32 bytes for each chunk. Empty: the list sent before is no longer believed. */

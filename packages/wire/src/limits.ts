@@ -24,6 +24,12 @@ export const LIMITS = {
   chunkIndices: 65_536,
   /** Characters in a fact's key or value. */
   factChars: 4096,
+  /** Characters of what is to be preheated, and of the credentials for it. */
+  targetChars: 4096,
+  authorizationChars: 8192,
+  /** Failures that one word about a preheat tells; characters of each one's message. */
+  preheatFailures: 8,
+  failureChars: 512,
   /** The longest silence on a control stream that a scheduler may ask for, in ms. */
   deadMs: 600_000,
   /** Messages and chunks queued for one link or control stream, in bytes, before the other side counts as stalled. */

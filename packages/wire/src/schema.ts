@@ -30,6 +30,17 @@ const place: z.ZodType<ContentPlace> = z.strictObject({
   repository: z.string().refine(isRepositoryName, 'not a repository'),
   kind: z.enum(['blob', 'manifest']),
 })
+const job = z.string().regex(/^[0-9a-f]{32}$/)
+const shown = (max: number) =>
+  z
+    .string()
+    .max(max)
+    .regex(/^[ -~]*$/)
+const failure = z.strictObject({
+  what: shown(LIMITS.targetChars),
+  code: z.string().regex(/^[A-Z0-9_]{1,64}$/),
+  message: shown(LIMITS.failureChars),
+})
 const peerId = z.string().regex(/^[0-9A-Za-z_-]{1,128}$/)
 const multiaddr = z
   .string()
@@ -104,6 +115,14 @@ export const peerMessage: z.ZodType<PeerMessage> = z.discriminatedUnion('type', 
     value: factValue.exactOptional(),
     ttlMs: whole(MAX_DURATION_MS),
   }),
+  z.strictObject({
+    type: z.literal('preheat-state'),
+    job,
+    state: z.enum(['running', 'done', 'failed', 'cancelled']),
+    held: serial,
+    size: serial,
+    failures: z.array(failure).max(LIMITS.preheatFailures),
+  }),
   z.strictObject({ type: z.literal('seed-end'), blob, reason: z.enum(['refused', 'failed', 'busy']) }),
 ])
 
@@ -119,6 +138,18 @@ export const schedulerMessage: z.ZodType<SchedulerMessage> = z.discriminatedUnio
     .refine(message => message.from < message.to, 'the lease is empty'),
   z.strictObject({ type: z.literal('lease-void'), blob, lease: serial }),
   z.strictObject({ type: z.literal('seed'), blob, size, place }),
+  z.strictObject({
+    type: z.literal('preheat'),
+    job,
+    target: z
+      .string()
+      .max(LIMITS.targetChars)
+      .regex(/^[!-~]+$/),
+    digest: blob.exactOptional(),
+    platform: shown(64).exactOptional(),
+    authorization: shown(LIMITS.authorizationChars).exactOptional(),
+  }),
+  z.strictObject({ type: z.literal('preheat-cancel'), job }),
   z.strictObject({ type: z.literal('verified'), blob, hashes }),
   z.strictObject({
     type: z.literal('answer'),

@@ -45,6 +45,8 @@ const address = fc.record({
   zone: fc.stringMatching(/^[ -~]{0,128}$/),
 })
 
+const job = fc.stringMatching(/^[0-9a-f]{32}$/)
+const shown = (max: number) => fc.string({ unit: 'grapheme-ascii', maxLength: max })
 const place = fc.record({
   upstream: fc.stringMatching(/^[!-~]{1,255}$/),
   repository: fc.stringMatching(/^[a-z0-9]{1,20}(\/[a-z0-9]{1,20}){0,3}$/),
@@ -107,6 +109,17 @@ const peers: fc.Arbitrary<unknown> = fc.oneof(
     )
     .map(parts => Object.assign({}, ...parts)),
   fc.record({
+    type: fc.constant('preheat-state'),
+    job,
+    state: fc.constantFrom('running', 'done', 'failed', 'cancelled'),
+    held: serial,
+    size: serial,
+    failures: fc.array(
+      fc.record({ what: shown(99), code: fc.constant('NO_SOURCE'), message: shown(LIMITS.failureChars) }),
+      { maxLength: LIMITS.preheatFailures },
+    ),
+  }),
+  fc.record({
     type: fc.constant('seed-end'),
     blob: digest,
     reason: fc.constantFrom('refused', 'failed', 'busy'),
@@ -123,6 +136,15 @@ const schedulers: fc.Arbitrary<unknown> = fc.oneof(
   }),
   fc.record({ type: fc.constant('lease-void'), blob: digest, lease: serial }),
   fc.record({ type: fc.constant('seed'), blob: digest, size, place }),
+  fc
+    .tuple(
+      fc.record({ type: fc.constant('preheat'), job, target: fc.stringMatching(/^[!-~]{1,99}$/) }),
+      optional('digest', digest),
+      optional('platform', fc.constant('linux/arm/v7')),
+      optional('authorization', shown(LIMITS.authorizationChars)),
+    )
+    .map(parts => Object.assign({}, ...parts)),
+  fc.record({ type: fc.constant('preheat-cancel'), job }),
   fc.record({
     type: fc.constant('verified'),
     blob: digest,

@@ -31,6 +31,8 @@ export const ERROR_TABLE: Readonly<Record<string, Row>> = {
   // The request.
   DIGEST_INVALID: { status: 400, oci: 'DIGEST_INVALID' },
   NAME_INVALID: { status: 400, oci: 'NAME_INVALID' },
+  IMAGE_REFERENCE: { status: 400, oci: 'NAME_INVALID' },
+  PLATFORM: { status: 404, oci: 'MANIFEST_UNKNOWN' },
   TAG_INVALID: { status: 404, oci: 'MANIFEST_UNKNOWN' },
   TARGET_INVALID: { status: 400, oci: 'UNSUPPORTED' },
   TARGET_TOO_LONG: { status: 414, oci: 'UNSUPPORTED' },
@@ -39,6 +41,7 @@ export const ERROR_TABLE: Readonly<Record<string, Row>> = {
   URL_INVALID: { status: 400, oci: 'UNSUPPORTED' },
   HEADER_NOT_FORWARDED: { status: 400, oci: 'UNSUPPORTED' },
   URL_NOT_ALLOWED: { status: 403, oci: 'DENIED' },
+  DIGEST_UNKNOWN: { status: 412, oci: 'DIGEST_INVALID' },
   URL_DIGEST: { status: 412, oci: 'DIGEST_INVALID' },
   UPSTREAM_NOT_ALLOWED: { status: 403, oci: 'DENIED' },
   HOST_NOT_ALLOWED: { status: 403, oci: 'DENIED' },

@@ -24,7 +24,16 @@ export interface UrlTarget {
 export function parseUrlTarget(target: string): UrlTarget {
   if (target.length > MAX_TARGET_LENGTH) throw new TargetTooLongError(target.length, MAX_TARGET_LENGTH)
   const given = target.slice(PREFIX.length)
-  const text = SCHEME.test(given) ? given : decode(given)
+  return parseUrl(isUrlText(given) ? given : decode(given))
+}
+
+/** Whether text begins as the URLs do that may be read. */
+export function isUrlText(text: string): boolean {
+  return SCHEME.test(text)
+}
+
+/** Reads a URL of a kind that may be read. @throws {UrlInvalidError} */
+export function parseUrl(text: string): UrlTarget {
   if (!SCHEME.test(text) || !URL.canParse(text)) {
     throw new UrlInvalidError(text, 'must begin with https://, http:// or s3:// and be well-formed')
   }

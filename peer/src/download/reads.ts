@@ -219,7 +219,7 @@ export function createReads(options: {
   const spans = createSpanReader({ store, log, metrics, begin })
 
   const onScheduler = (message: SchedulerMessage): void => {
-    if (message.type === 'answer' || message.type === 'seed') return
+    if (!('blob' in message) || message.type === 'seed') return
     const download = downloads.get(message.blob)
     if (download === undefined) {
       if (message.type === 'lease') {

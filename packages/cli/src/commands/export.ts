@@ -1,5 +1,6 @@
 import { mkdir } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
+import { parseImageReference } from '@darter/oci'
 import { approximateBytes } from '@darter/runtime'
 import { peerUrl } from '../banner.ts'
 import type { Resolved } from '../config/resolve.ts'
@@ -8,7 +9,6 @@ import { createBar, NO_PROGRESS } from '../get/progress.ts'
 import { createSource } from '../get/source.ts'
 import { isThere, toFile } from '../get/to-file.ts'
 import { IMAGE_CREDENTIALS, type ImageBlob, listBlobs } from '../images/blobs.ts'
-import { parseImageReference } from '../images/reference.ts'
 import { interruptible } from './interruptible.ts'
 
 /** The command's own arguments. */

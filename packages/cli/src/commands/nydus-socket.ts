@@ -4,7 +4,7 @@ import { join, resolve } from 'node:path'
 import { peerUrl } from '../banner.ts'
 import type { Resolved } from '../config/resolve.ts'
 import { listBlobs } from '../images/blobs.ts'
-import { parseImageReference } from '../images/reference.ts'
+import { parseImageReference } from '@darter/oci'
 import { type BlobSocket, openBlobSocket } from '../images/socket.ts'
 import { untilSignal } from './interruptible.ts'
 

@@ -24,6 +24,11 @@ export function clusterKeyFile({ settings }: Resolved): string {
   return settings['cluster-key-file'] ?? join(settings['data-dir'], 'cluster.key')
 }
 
+/** The file with the token of a scheduler's admin endpoint: the configured one, or the data directory's own. */
+export function adminTokenFile({ settings }: Resolved): string {
+  return settings['scheduler.admin.token-file'] ?? join(settings['data-dir'], 'admin.token')
+}
+
 /** What a scheduler is made from. */
 export function schedulerConfig(resolved: Resolved): SchedulerConfig {
   const { settings } = resolved
@@ -36,7 +41,11 @@ export function schedulerConfig(resolved: Resolved): SchedulerConfig {
       announce: settings['scheduler.announce'],
       maxPeers: settings['scheduler.max-peers'],
     },
-    admin: { host: settings['scheduler.admin.host'], port: settings['scheduler.admin.port'] },
+    admin: {
+      host: settings['scheduler.admin.host'],
+      port: settings['scheduler.admin.port'],
+      tokenFile: adminTokenFile(resolved),
+    },
     graceMs: settings['grace-time'],
   }
 }

@@ -352,9 +352,17 @@ export const OPTIONS = {
     ...scheduler,
   }),
   'scheduler.admin.port': option(port, 5006, {
-    description: 'Port of the scheduler’s /healthz, /readyz and /metrics.',
+    description: 'Port of the scheduler’s /healthz, /readyz, /metrics and /preheats.',
     ...scheduler,
   }),
+  'scheduler.admin.token-file': {
+    ...optional(path, {
+      description:
+        'File with the token that clients of the scheduler’s /preheats must send; a scheduler makes it when it is missing.',
+      ...scheduler,
+    }),
+    defaultText: 'admin.token in the data directory',
+  },
 }
 
 /** Name of an option: its path in the configuration file. */

@@ -2,13 +2,13 @@ import {
   DarterError,
   type Digest,
   digestAlgorithm,
+  type ImageReference,
   ManifestInvalidError,
   type ManifestDescription,
   type ManifestDescriptor,
 } from '@darter/oci'
 import { GetRefusedError } from '../get/errors.ts'
 import { createDoorClient, type DoorClient } from './door.ts'
-import type { ImageReference } from './reference.ts'
 
 /** A blob of an image, and where the peer's door has it. */
 export interface ImageBlob {

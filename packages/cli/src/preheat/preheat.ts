@@ -1,7 +1,5 @@
-import type { Digest } from '@darter/oci'
+import { chooseManifest, type Digest, type ImageReference, isHandedOut, type Platform } from '@darter/oci'
 import { createDoorClient } from '../images/door.ts'
-import type { ImageReference } from '../images/reference.ts'
-import { chooseManifest, type Platform } from './platform.ts'
 
 /** How a preheat went. */
 export interface Preheated {
@@ -14,8 +12,6 @@ export interface Preheated {
 
 /** Blobs that are asked for at the same moment, as container runtimes do. */
 const BLOBS_AT_ONCE = 3
-/** Layers that registries do not hand out. */
-const ELSEWHERE = /foreign|nondistributable/
 
 /**
  * Brings an image into a peer: reads its manifest and all blobs through the peer's door, which checks and keeps them, and
@@ -45,8 +41,8 @@ export async function preheat(options: {
       manifest = await door.manifest(chooseManifest(manifest.descriptors, platform).digest)
     }
     const wanted = new Map<Digest, number>()
-    for (const { digest, size, mediaType } of manifest.descriptors) {
-      if (!ELSEWHERE.test(mediaType)) wanted.set(digest, size)
+    for (const descriptor of manifest.descriptors) {
+      if (isHandedOut(descriptor)) wanted.set(descriptor.digest, descriptor.size)
     }
     const size = [...wanted.values()].reduce((sum, bytes) => sum + bytes, 0)
     const queue = [...wanted.keys()].toReversed()

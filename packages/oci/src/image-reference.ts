@@ -1,4 +1,5 @@
-import { DarterError, parseReference, quoted, type Reference } from '@darter/oci'
+import { DarterError, quoted } from './errors.ts'
+import { parseReference, type Reference } from './reference.ts'
 
 /** Text that should name an image or a blob and does not. */
 export class ImageReferenceError extends DarterError {

@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import type { Digest, ManifestDescriptor } from '@darter/oci'
-import { chooseManifest, parsePlatform } from '../src/preheat/platform.ts'
+import { chooseManifest, type Digest, type ManifestDescriptor, parsePlatform } from '../src/index.ts'
 
 const digest = (digit: string) => `sha256:${digit.repeat(64)}` as Digest
 

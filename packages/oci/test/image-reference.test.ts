@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { parseImageReference } from '../src/images/reference.ts'
+import { parseImageReference } from '../src/index.ts'
 
 const HEX = 'a'.repeat(64)
 

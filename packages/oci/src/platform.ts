@@ -1,18 +1,20 @@
-import { DarterError, type ManifestDescriptor } from '@darter/oci'
+import { DarterError } from './errors.ts'
+import type { ManifestDescriptor, Platform } from './manifest.ts'
 
 /** What was named is no platform, or the image is not there for it. */
 export class PlatformError extends DarterError {
   readonly code = 'PLATFORM'
 }
 
-/** A platform as on the command line: `linux/arm64`, `linux/arm/v7`. */
-export interface Platform {
-  readonly os: string
-  readonly architecture: string
-  readonly variant?: string
+/** Layers that registries do not hand out. */
+const ELSEWHERE = /foreign|nondistributable/
+
+/** Whether a registry hands out what a manifest of its own refers to: foreign and nondistributable layers are elsewhere. */
+export function isHandedOut({ mediaType }: Pick<ManifestDescriptor, 'mediaType'>): boolean {
+  return !ELSEWHERE.test(mediaType)
 }
 
-/** Reads a platform. @throws {PlatformError} */
+/** Reads a platform as on the command line: `linux/arm64`, `linux/arm/v7`. @throws {PlatformError} */
 export function parsePlatform(text: string): Platform {
   const [, os, architecture, variant] = /^([a-z0-9]+)\/([a-z0-9_]+)(?:\/([a-z0-9.]+))?$/.exec(text) ?? []
   if (os === undefined || architecture === undefined) {
@@ -44,6 +46,7 @@ export function chooseManifest(
   )
 }
 
-function formatPlatform({ os, architecture, variant }: Platform): string {
+/** The text that {@link parsePlatform} reads. */
+export function formatPlatform({ os, architecture, variant }: Platform): string {
   return [os, architecture, ...(variant === undefined ? [] : [variant])].join('/')
 }

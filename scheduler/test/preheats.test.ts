@@ -1,0 +1,131 @@
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import { parsePreheatScope, PreheatBook, type PreheatRequest, TooManyPreheatsError } from '../src/preheats.ts'
+
+const peers = [
+  { id: 'a', zone: 'x', seed: true },
+  { id: 'b', zone: 'x', seed: false },
+  { id: 'c', zone: 'y', seed: false },
+]
+const secret = 'Basic c2VjcmV0'
+
+function newBook(): PreheatBook {
+  let last = 0
+  return new PreheatBook({ newId: () => (++last).toString(16).padStart(32, '0'), wall: () => 0 })
+}
+
+function start(book: PreheatBook, to: string, more: Partial<PreheatRequest> = {}, now = 0) {
+  const scope = parsePreheatScope(to)
+  assert.ok(scope !== undefined)
+  return book.start({ target: 'app', to, ...more }, scope, peers, now)
+}
+
+function tell(
+  book: PreheatBook,
+  from: string,
+  job: string,
+  state: 'running' | 'done' | 'failed',
+  now = 1,
+): void {
+  const failures = state === 'failed' ? [{ what: 'app', code: 'X', message: 'no' }] : []
+  book.told(from, { type: 'preheat-state', job, state, held: 1, size: 2, failures }, now)
+}
+
+describe('the book of preheats', () => {
+  it('gives a job to the peers that are meant', () => {
+    const chosen = (to: string) => start(newBook(), to).out.map(outgoing => outgoing.to)
+    assert.deepEqual(chosen('seeds'), ['a'])
+    assert.deepEqual(chosen('all'), ['a', 'b', 'c'])
+    assert.deepEqual(chosen('zone=x'), ['a', 'b'])
+    assert.equal(chosen('n=2').length, 2)
+    assert.deepEqual(chosen('n=2'), chosen('n=2'))
+    assert.deepEqual(chosen('n=9'), ['a', 'b', 'c'])
+    assert.throws(() => start(newBook(), 'zone=z'), /no peer/)
+    for (const wrong of ['', 'some', 'n=0', 'n=-1', 'n=1x', 'zone=', 'zone=\n']) {
+      assert.equal(parsePreheatScope(wrong), undefined, wrong)
+    }
+  })
+
+  it('is done when all are, failed when one is not, and tells only what changed since', () => {
+    const book = newBook()
+    const { id } = start(book, 'all')
+    tell(book, 'a', id, 'running')
+    const first = book.view(id)
+    assert.deepEqual(
+      first?.peers.map(({ state }) => state),
+      ['running', 'asked', 'asked'],
+    )
+    tell(book, 'b', id, 'done')
+    tell(book, 'stranger', id, 'failed')
+    assert.deepEqual(
+      book.view(id, first?.version)?.peers.map(peer => peer.id),
+      ['b'],
+    )
+    tell(book, 'a', id, 'done')
+    assert.equal(book.view(id)?.state, 'running')
+    tell(book, 'c', id, 'failed')
+    assert.equal(book.view(id)?.state, 'failed')
+    assert.equal(book.running, 0)
+    // What comes late changes nothing.
+    tell(book, 'c', id, 'done')
+    assert.equal(book.view(id)?.state, 'failed')
+
+    const again = start(book, 'seeds')
+    tell(book, 'a', again.id, 'done')
+    assert.equal(book.view(again.id)?.state, 'done')
+  })
+
+  it('gives a job again to a peer that comes back, and counts one that does not as failed', () => {
+    const book = newBook()
+    const { id } = start(book, 'all', { authorization: secret })
+    tell(book, 'a', id, 'done')
+    for (const peer of ['a', 'b', 'c']) book.left(peer, 10)
+    assert.deepEqual(book.joined('a'), [])
+    assert.equal(book.joined('b').length, 1)
+    tell(book, 'b', id, 'done', 11)
+    book.tick(60_010)
+    assert.equal(book.view(id)?.state, 'running')
+    book.tick(60_011)
+    const view = book.view(id)
+    assert.equal(view?.state, 'failed')
+    assert.equal(view.peers[2]?.failures[0]?.code, 'PEER_LOST')
+    assert.deepEqual(book.joined('c'), [])
+  })
+
+  it('shows credentials to the peers of a job alone', () => {
+    const book = newBook()
+    const { id, out } = start(book, 'all', { authorization: secret })
+    assert.ok(out.every(({ message }) => JSON.stringify(message).includes(secret)))
+    assert.ok(!JSON.stringify([book.view(id), book.list()]).includes(secret))
+  })
+
+  it('cancels once, and forgets what was over an hour ago', () => {
+    const book = newBook()
+    const { id } = start(book, 'all')
+    tell(book, 'a', id, 'done')
+    book.left('b', 1)
+    const told = book.cancel(id, 2)?.out
+    assert.deepEqual(told, [{ to: 'c', message: { type: 'preheat-cancel', job: id } }])
+    assert.deepEqual(book.cancel(id, 3), { out: [] })
+    assert.equal(book.cancel('x', 3), undefined)
+    assert.deepEqual(
+      book.view(id)?.peers.map(({ state }) => state),
+      ['done', 'cancelled', 'cancelled'],
+    )
+    book.tick(3_600_002)
+    assert.notEqual(book.view(id), undefined)
+    book.tick(3_600_003)
+    assert.equal(book.view(id), undefined)
+  })
+
+  it('has bounds: on jobs at work, on those that are kept, and on how long one may take', () => {
+    const book = newBook()
+    for (let i = 0; i < 16; i++) start(book, 'all', {}, i)
+    assert.throws(() => start(book, 'all'), TooManyPreheatsError)
+    const out = book.tick(86_400_000 + 15)
+    assert.equal(out.length, 15 * 3)
+    assert.equal(book.running, 1)
+    for (let i = 0; i < 200; i++) book.cancel(start(book, 'seeds', {}, 1).id, 86_400_000)
+    assert.equal(book.list().length, 64 + 1)
+  })
+})

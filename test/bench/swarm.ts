@@ -219,7 +219,8 @@ export async function measureSwarm(lab: Lab, options: SwarmOptions) {
     peers.push(await startPeer(lab, `peer-${i}`, host, originHost, cluster))
   }
   const hosts = peers.map(peer => peer.host)
-  const urls = (base: string, of = blobs) => of.map(blob => `http://${base}${REPOSITORY}/blobs/${blob.digest}`)
+  const urls = (base: string, of = blobs) =>
+    of.map(blob => `http://${base}${REPOSITORY}/blobs/${blob.digest}`)
   const cpu = () => peers.reduce((sum, { daemon }) => sum + cpuSeconds(daemon.pid), 0)
   const timeoutMs = Math.round(60_000 + ((count * size) / (originBitsPerSecond / 8)) * 3000)
 

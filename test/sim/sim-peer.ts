@@ -91,7 +91,7 @@ export class SimPeer {
       schedulerUp: true,
     })
     // A sender learns at once that its chunk has left.
-    this.plan = new UploadPlan(random, { minUploads: 1 })
+    this.plan = new UploadPlan(random, { minUploads: 1, queueRatio: 1 })
     this.plan.open(BLOB, this.held)
   }
 

@@ -116,13 +116,25 @@ export function createLink(options: LinkOptions): DrivenLink {
   let unpaid = 0
   const gone = new AbortController()
 
+  /** Frames that leave together at the end of the event loop's turn: each write costs a TLS record and a system call. */
+  let batch: Uint8Array[] = []
+  let batchBytes = 0
+  const flush = (): void => {
+    if (batch.length === 0) return
+    const bytes = batch.length === 1 ? batch[0]! : Buffer.concat(batch, batchBytes)
+    batch = []
+    batchBytes = 0
+    if (!socket.writableEnded) socket.write(bytes)
+  }
   const write = (bytes: Uint8Array): boolean => {
     if (closed) return false
-    if (socket.writableLength + bytes.length > LIMITS.sendQueueBytes) {
+    if (socket.writableLength + batchBytes + bytes.length > LIMITS.sendQueueBytes) {
       close(new LinkClosedError(peerId, `more than ${LIMITS.sendQueueBytes} bytes wait to be sent`))
       return false
     }
-    socket.write(bytes)
+    if (batch.length === 0) setImmediate(flush)
+    batch.push(bytes)
+    batchBytes += bytes.length
     return true
   }
   const downloads = createDownloads({
@@ -271,6 +283,7 @@ export function createLink(options: LinkOptions): DrivenLink {
     if (reason === undefined) {
       const flushing = setTimeout(() => socket.destroy(), FLUSH_MS)
       socket.once('close', () => clearTimeout(flushing))
+      flush()
       socket.end()
     } else {
       socket.destroy()

@@ -209,6 +209,20 @@ describe('link', () => {
     assert.equal((await chunk).bytes.length, 4 * MIB)
   })
 
+  it('delivers in order what was said in one turn, also right before it closes', async t => {
+    const { linkA, linkB } = await pair(t)
+    const heard: number[] = []
+    linkB.onMessage(message => void ('chunk' in message && heard.push(message.chunk)))
+    for (let chunk = 0; chunk < 100; chunk++) linkA.send({ type: 'lost', blob: BLOB, chunk })
+    const closed = closeOf(linkB)
+    linkA.close()
+    await closed
+    assert.deepEqual(
+      heard,
+      Array.from({ length: 100 }, (_, i) => i),
+    )
+  })
+
   it('says of requests that wait for their turn that they are not forgotten, and serves others meanwhile', async t => {
     const go = Promise.withResolvers<void>()
     const { hand } = await withHandMade(t, {

@@ -22,6 +22,8 @@ export interface UploadLimits {
   /** Chunks sent at the same moment, whatever comes of it; and at most. */
   readonly minUploads: number
   readonly maxUploads: number
+  /** One more is sent as long as chunks take less than this many times the least that one took: see {@link UploadPace}. */
+  readonly queueRatio: number
   /** Requests of one neighbour that wait. */
   readonly maxWaiting: number
   /** A slot that is not answered for this long is taken back. */
@@ -34,6 +36,7 @@ export interface UploadLimits {
 export const DEFAULT_UPLOAD_LIMITS: UploadLimits = {
   minUploads: 2,
   maxUploads: 32,
+  queueRatio: 2,
   maxWaiting: 64,
   slotMs: 1_000,
   waitMs: 8_000,
@@ -52,6 +55,8 @@ interface Waiting {
   /** When it came, ms. */
   readonly at: number
   state: 'parked' | 'ready' | 'sending'
+  /** When it began to be sent, ms. */
+  startedAt: number
 }
 
 /**
@@ -81,7 +86,7 @@ export class UploadPlan {
   constructor(random: Random, limits: Partial<UploadLimits> = {}) {
     this.#limits = { ...DEFAULT_UPLOAD_LIMITS, ...limits }
     this.#random = random
-    this.#pace = new UploadPace(this.#limits.minUploads, this.#limits.maxUploads)
+    this.#pace = new UploadPace(this.#limits.minUploads, this.#limits.maxUploads, this.#limits.queueRatio)
   }
 
   /** What is to be done since the last call. */
@@ -207,7 +212,7 @@ export class UploadPlan {
     } else {
       uploads.covers(id, chunk)
       const state = uploads.isHeld(chunk) ? 'ready' : 'parked'
-      this.#waiting.add({ to: id, uploads, chunk, at: now, state })
+      this.#waiting.add({ to: id, uploads, chunk, at: now, state, startedAt: now })
       if (state === 'ready') this.#engaged++
     }
     this.#next(now)
@@ -236,7 +241,7 @@ export class UploadPlan {
     if (request?.state !== 'sending') return
     this.#waiting.delete(request)
     this.#engaged--
-    this.#pace.ended(whole, now)
+    this.#pace.ended(whole, request.startedAt, now)
     this.#next(now)
   }
 
@@ -272,6 +277,7 @@ export class UploadPlan {
       if (request.state !== 'ready') continue
       if (!this.#pace.mayStart(now)) return
       request.state = 'sending'
+      request.startedAt = now
       this.#pace.started(now)
       this.#effects.push({ type: 'send', to: request.to, blob: request.uploads.blob, chunk: request.chunk })
     }
@@ -299,8 +305,7 @@ export class UploadPlan {
     const interval = this.#pace.intervalMs
     if (interval === 0) return this.#limits.minUploads + 1
     if (interval > SLOW_MS) return this.#pace.allowed
-    const { minUploads } = this.#limits
-    return Math.min(MAX_DEPTH, minUploads + Math.max(1, Math.ceil(this.#roundTripMs / interval)))
+    return Math.min(MAX_DEPTH, this.#pace.allowed + Math.max(1, Math.ceil(this.#roundTripMs / interval)))
   }
 
   #hungriest(): Need | undefined {

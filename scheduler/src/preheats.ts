@@ -113,6 +113,8 @@ interface Job {
   readonly parts: ReadonlyMap<string, Part>
   /** Parts that are not over. */
   open: number
+  /** Those whose peers are gone. */
+  readonly lost: Set<Part>
   /** Undefined when the job is over: it holds the credentials. */
   order: Order | undefined
   state: PreheatView['state']
@@ -167,6 +169,7 @@ export class PreheatBook {
       startedWall: this.#wall(),
       parts: new Map(chosen.map(part)),
       open: chosen.length,
+      lost: new Set(),
       order,
       state: 'running',
       endedAt: 0,
@@ -193,6 +196,7 @@ export class PreheatBook {
       const part = job.parts.get(id)
       if (job.order === undefined || part?.state !== 'lost') continue
       part.state = 'asked'
+      job.lost.delete(part)
       part.changedAt = ++job.version
       out.push({ to: id, message: job.order })
     }
@@ -205,6 +209,7 @@ export class PreheatBook {
       if (job.state !== 'running' || part === undefined || isOver(part)) continue
       part.state = 'lost'
       part.lostAt = now
+      job.lost.add(part)
       part.changedAt = ++job.version
     }
   }
@@ -235,8 +240,9 @@ export class PreheatBook {
         continue
       }
       if (now - job.startedAt > LONGEST_MS) out.push(...(this.cancel(job.id, now)?.out ?? []))
-      for (const part of job.parts.values()) {
-        if (part.state !== 'lost' || now - part.lostAt <= LOST_MS) continue
+      for (const part of job.lost) {
+        if (now - part.lostAt <= LOST_MS) continue
+        job.lost.delete(part)
         part.state = 'failed'
         part.failures = [
           { what: job.target, code: 'PEER_LOST', message: 'the peer left and did not come back' },
@@ -290,6 +296,7 @@ export class PreheatBook {
     job.endedAt = now
     job.endedWall = this.#wall()
     job.order = undefined
+    job.lost.clear()
     const ended = [...this.#jobs.values()].filter(other => other.state !== 'running')
     for (const oldest of ended.slice(0, Math.max(0, ended.length - MAX_ENDED))) this.#jobs.delete(oldest.id)
   }

@@ -43,7 +43,7 @@ describe('preheating a cluster', needed, () => {
   /** A server of plain files, and how often it sent this content. */
   let files: string
   let reads = 0
-  const content = randomBytes(300_000)
+  const content = randomBytes(200_000)
 
   const token = () => readFileSync(join(scheduler.dataDir, 'admin.token'), 'utf8').trim()
   const api = (path: string, options: RequestInit = {}, bearer = token()) =>
@@ -184,6 +184,18 @@ describe('preheating a cluster', needed, () => {
     assert.match(unknown.stderr, /say which digest it has/)
     await command([target, '--digest', digest, '--to', 'all'], [0])
     assert.equal(reads, 1)
+
+    // The peer of this machine takes the same targets.
+    const door = ['--door-port', peers[0]!.mirror.address.split(':')[1]!]
+    const other = `${target}?other`
+    const nobody = await command([other, ...door], [1])
+    assert.match(nobody.stderr, /no digest of the content.*--digest/)
+    reads = 0
+    await command([other, '--digest', digest, ...door], [0])
+    await command([other, '--digest', digest, ...door], [0])
+    assert.equal(reads, 1)
+    const blob = await command([`${UPSTREAM}/team/multi@${layer!.digest}`, ...door, ...header], [0])
+    assert.match(blob.stderr, /: 1 blob, 2\.00 MiB in .* s\nsha256:/)
   })
 
   test('a job can be watched and cancelled; an interrupted command cancels', async () => {

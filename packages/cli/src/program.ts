@@ -216,7 +216,7 @@ function createProgram(exit: (code: number) => void): Command {
     quiet: boolean
   }>(
     'preheat',
-    'Bring an image into the peer that runs on this machine, or with --to into others, before anybody pulls it.',
+    'Bring an image, a blob or the content of a URL into the peer that runs on this machine, or with --to into others, before anybody pulls it.',
     [
       'door.host',
       'door.port',
@@ -236,7 +236,7 @@ function createProgram(exit: (code: number) => void): Command {
   )
     .argument(
       '<TARGET>',
-      "An image of the peer's upstreams, such as registry.example.com/team/app:1.2; one blob (REPOSITORY@DIGEST); with --to also a URL.",
+      "An image of the peer's upstreams, such as registry.example.com/team/app:1.2; one blob (REPOSITORY@DIGEST); or a URL.",
       argument(preheatTarget),
     )
     .option(
@@ -245,7 +245,7 @@ function createProgram(exit: (code: number) => void): Command {
       argument(parsePlatform),
     )
     .option('--to <PEERS>', 'Have the scheduler bring it to others: seeds, all, zone=Z, or n=K for so many.')
-    .option('--digest <DIGEST>', 'With --to: the digest that the content of a URL has.', wantedDigest)
+    .option('--digest <DIGEST>', 'The digest that the content of a URL has.', wantedDigest)
     .option(
       '--header <HEADER>',
       "'Authorization: ...' for the registry: Bearer, or Basic where it has no token service.",

@@ -1,9 +1,18 @@
-import { chooseManifest, type Digest, type ImageReference, isHandedOut, type Platform } from '@darter/oci'
-import { createDoorClient } from '../images/door.ts'
+import {
+  chooseManifest,
+  type Digest,
+  type ImageReference,
+  isHandedOut,
+  ManifestInvalidError,
+  type Platform,
+  type Reference,
+} from '@darter/oci'
+import { GetRefusedError } from '../get/errors.ts'
+import { createDoorClient, type DoorClient, type DoorManifest } from '../images/door.ts'
 
 /** How a preheat went. */
 export interface Preheated {
-  /** The manifest of the platform. */
+  /** Of the platform's manifest, or of the one content that it is about. */
   readonly digest: string
   /** Config and layers, each once. */
   readonly blobs: number
@@ -35,15 +44,7 @@ export async function preheat(options: {
   const door = createDoorClient({ peer, name: image.name, headers, credentials: '--header', signal })
 
   try {
-    const { reference } = image
-    let manifest = await door.manifest(reference.kind === 'tag' ? reference.tag : reference.digest)
-    if (manifest.descriptors.some(({ kind }) => kind === 'manifest')) {
-      manifest = await door.manifest(chooseManifest(manifest.descriptors, platform).digest)
-    }
-    const wanted = new Map<Digest, number>()
-    for (const descriptor of manifest.descriptors) {
-      if (isHandedOut(descriptor)) wanted.set(descriptor.digest, descriptor.size)
-    }
+    const { digest: named, wanted } = await contentsOf(door, image.reference, platform)
     const size = [...wanted.values()].reduce((sum, bytes) => sum + bytes, 0)
     const queue = [...wanted.keys()].toReversed()
     let received = 0
@@ -64,8 +65,35 @@ export async function preheat(options: {
       await Promise.allSettled(workers)
       throw error
     }
-    return { digest: manifest.digest, blobs: wanted.size, bytes: received }
+    return { digest: named, blobs: wanted.size, bytes: received }
   } finally {
     await door.close()
   }
+}
+
+/** The config and layers of an image with their sizes; of a digest that is no manifest's, the blob that it names. */
+async function contentsOf(
+  door: DoorClient,
+  reference: Reference,
+  platform: Platform,
+): Promise<{ readonly digest: string; readonly wanted: ReadonlyMap<Digest, number> }> {
+  let manifest: DoorManifest
+  try {
+    manifest = await door.manifest(reference.kind === 'tag' ? reference.tag : reference.digest)
+  } catch (error) {
+    // Registries may give a blob for a manifest, or anything but 404 for what is none.
+    const mayBeBlob = error instanceof GetRefusedError || error instanceof ManifestInvalidError
+    if (!mayBeBlob || reference.kind === 'tag') throw error
+    const { digest } = reference
+    const { headers, body } = await door.open(`blobs/${digest}`, 'HEAD').catch((other: unknown) => {
+      throw other instanceof GetRefusedError ? error : other
+    })
+    await body.dump()
+    return { digest, wanted: new Map([[digest, Number(headers['content-length'])]]) }
+  }
+  if (manifest.descriptors.some(({ kind }) => kind === 'manifest')) {
+    manifest = await door.manifest(chooseManifest(manifest.descriptors, platform).digest)
+  }
+  const handedOut = manifest.descriptors.filter(isHandedOut)
+  return { digest: manifest.digest, wanted: new Map(handedOut.map(({ digest, size }) => [digest, size])) }
 }

@@ -7,6 +7,7 @@ import { dirname, join, normalize, relative, sep } from 'node:path'
 const BELOW = {
   'packages/oci': [],
   'packages/testing': ['oci'],
+  'packages/formats': ['oci'],
   'packages/swarm': ['oci'],
   'packages/wire': ['oci', 'swarm'],
   'packages/runtime': ['oci'],
@@ -14,7 +15,7 @@ const BELOW = {
   'packages/origin': ['oci', 'runtime'],
   'packages/exchange': ['oci', 'swarm', 'wire', 'runtime'],
   scheduler: ['oci', 'swarm', 'wire', 'runtime', 'exchange'],
-  peer: ['oci', 'swarm', 'wire', 'runtime', 'store', 'origin', 'exchange'],
+  peer: ['oci', 'formats', 'swarm', 'wire', 'runtime', 'store', 'origin', 'exchange'],
   'packages/cli': ['oci', 'swarm', 'wire', 'runtime', 'store', 'origin', 'exchange', 'scheduler', 'peer'],
   test: ['oci', 'swarm', 'wire', 'runtime', 'store', 'origin', 'exchange', 'scheduler', 'peer', 'cli'],
 }

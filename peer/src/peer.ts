@@ -27,6 +27,7 @@ import {
   type DoorAddress,
 } from './doors/index.ts'
 import { createFacts } from './download/facts.ts'
+import { LayerHints } from './download/layer-hints.ts'
 import { createDownloadMetrics, type DownloadMetrics } from './download/metrics.ts'
 import { createRateLimits, type RateLimits } from './download/rate-limits.ts'
 import { createReads, type Reads } from './download/reads.ts'
@@ -109,6 +110,7 @@ export function createPeer(
     )
     const store = await openStore(config.store, log, metrics)
     const facts = createFacts({ scheduler: exchange.scheduler, share: config.tags.shareResolutions })
+    const hints = new LayerHints()
     reads = createReads({
       store,
       exchange,
@@ -119,6 +121,7 @@ export function createPeer(
       metrics: downloadMetrics,
       rates,
       prefetch: config.prefetch,
+      hints,
       scratch: await createScratchFile(config.store.dir),
       zone: config.swarm.zone,
     })
@@ -141,7 +144,7 @@ export function createPeer(
     const callerKey = createCallerKey()
     const accessTtlMs = config.access.ttlMs
     const access = createAccess({ catalog, facts, health, callerKey, clock, log, ttlMs: accessTtlMs })
-    const manifests = createManifests({ reads, catalog, facts, clock, log, accessTtlMs })
+    const manifests = createManifests({ reads, catalog, facts, hints, clock, log, accessTtlMs })
     const { ttlMs, shareResolutions: share } = config.tags
     const tags = createTags({
       catalog,

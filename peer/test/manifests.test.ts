@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { createLogger, systemClock as clock } from '@darter/runtime'
 import type { Caller } from '../src/access/caller.ts'
+import { LayerHints } from '../src/download/layer-hints.ts'
 import { createManifests, openCatalog } from '../src/tags/index.ts'
 import { acceptedTypes, acceptMask } from '../src/tags/accept.ts'
 import { lonelyFacts, memoryReads, startDoor } from './support/door.ts'
@@ -15,10 +16,12 @@ async function holding(bodies: readonly string[]) {
   const reads = memoryReads()
   for (const body of bodies) reads.held.set(digestOf(body), Buffer.from(body))
   const catalog = await openCatalog({ clock, log })
+  const hints = new LayerHints()
   const manifests = createManifests({
     reads,
     catalog,
     facts: lonelyFacts,
+    hints,
     clock,
     log,
     accessTtlMs: 1000,
@@ -28,7 +31,7 @@ async function holding(bodies: readonly string[]) {
   await door.stop()
   assert.ok(upstream)
   const caller: Caller = { upstream, repository: 'x' }
-  return { manifests, catalog, caller, reads }
+  return { manifests, catalog, hints, caller, reads }
 }
 
 const layer = digestOf('layer')
@@ -50,6 +53,19 @@ test('a manifest names its repository’s content, and is read once for each rep
   assert.deepEqual([again.bytes, again.sources.fromDisk], [loaded.bytes, 0])
   await manifests.load({ ...caller, repository: 'y' }, digestOf(image), {}, signal)
   assert.equal(catalog.member({ upstream: 'a.example', repository: 'y' }, layer)?.size, 12_345)
+})
+
+test('what a manifest tells of its layers’ formats is remembered', async () => {
+  const annotations = { 'containerd.io/snapshot/stargz/toc.digest': digestOf('toc') }
+  const lazy = image.replace(
+    `"digest":"${layer}"`,
+    `"digest":"${layer}","annotations":${JSON.stringify(annotations)}`,
+  )
+  const { manifests, hints, caller } = await holding([image, lazy])
+  await manifests.load(caller, digestOf(image), {}, signal)
+  assert.equal(hints.of(layer), undefined)
+  await manifests.load(caller, digestOf(lazy), {}, signal)
+  assert.deepEqual(hints.of(layer), { format: 'estargz' })
 })
 
 test('a media type that is no header’s value never becomes one', async () => {

@@ -18,6 +18,7 @@ import type { BlobReads, OpenBlobRequest } from '../src/download/contract.ts'
 import { createFacts } from '../src/download/facts.ts'
 import { createDownloadMetrics } from '../src/download/metrics.ts'
 import { createNeighbourhood, type Neighbourhood } from '../src/download/neighbourhood.ts'
+import { LayerHints } from '../src/download/layer-hints.ts'
 import { createReads } from '../src/download/reads.ts'
 import { scriptedOrigin } from './support/origin.ts'
 import { NO_PREFETCH, UNLIMITED } from './support/rates.ts'
@@ -128,6 +129,7 @@ function readsOver(store: ChunkStore, exchange: Exchange, clock = systemClock) {
     metrics: createDownloadMetrics(createMetrics({ prefix: 'test_' })),
     rates: UNLIMITED,
     prefetch: NO_PREFETCH,
+    hints: new LayerHints(),
     scratch: createMemoryScratch(),
     zone: '',
   })

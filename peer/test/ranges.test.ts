@@ -9,6 +9,7 @@ import { createFacts } from '../src/download/facts.ts'
 import { createDownloadMetrics } from '../src/download/metrics.ts'
 import { BLOCK_BYTES, BlobParts, PartStore } from '../src/download/part-store.ts'
 import { Prefetcher, Touched } from '../src/download/prefetch.ts'
+import { LayerHints } from '../src/download/layer-hints.ts'
 import { createReads } from '../src/download/reads.ts'
 import { type Deed, type ScriptedOrigin, scriptedOrigin } from './support/origin.ts'
 import { NO_PREFETCH, UNLIMITED } from './support/rates.ts'
@@ -121,6 +122,7 @@ async function bench(source: ScriptedOrigin, quotaBytes = 1e9): Promise<Bench> {
     metrics: createDownloadMetrics(createMetrics({ prefix: 'test_' })),
     rates: UNLIMITED,
     prefetch: NO_PREFETCH,
+    hints: new LayerHints(),
     scratch: createMemoryScratch(),
     zone: '',
   })

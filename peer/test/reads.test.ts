@@ -10,6 +10,7 @@ import { createAloneExchange } from '../src/alone.ts'
 import type { BlobRead, SpanChoice } from '../src/download/contract.ts'
 import { createFacts } from '../src/download/facts.ts'
 import { createDownloadMetrics } from '../src/download/metrics.ts'
+import { LayerHints } from '../src/download/layer-hints.ts'
 import { createReads, type Reads } from '../src/download/reads.ts'
 import { type Deed, type ScriptedOrigin, scriptedOrigin } from './support/origin.ts'
 import { NO_PREFETCH, UNLIMITED } from './support/rates.ts'
@@ -42,6 +43,7 @@ async function bench(source: ScriptedOrigin, quotaBytes = 1e9): Promise<Bench> {
     metrics: createDownloadMetrics(createMetrics({ prefix: 'test_' })),
     rates: UNLIMITED,
     prefetch: NO_PREFETCH,
+    hints: new LayerHints(),
     scratch: createMemoryScratch(),
     zone: '',
   })

@@ -3,19 +3,30 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { gzipSync, zstdCompressSync } from 'node:zlib'
 import { type Digest, parseDigest } from '@darter/oci'
+import { packEstargz, packZstdChunked } from './lazy-layers.ts'
 import { tar, type TarEntry } from './tar.ts'
 
 /** How a layer's archive is packed. `stored` is a valid gzip stream that does not try to compress. */
-export type Packing = 'gzip' | 'stored' | 'zstd' | 'none'
+export type Packing = 'gzip' | 'stored' | 'zstd' | 'none' | 'estargz' | 'zstd:chunked'
 
 export interface LayerSpec {
   readonly entries: readonly TarEntry[]
   readonly packing: Packing
 }
 
+/** A layer that another tool has made. */
+export interface MadeLayer {
+  readonly mediaType: string
+  readonly bytes: Buffer
+  /** What it unpacks to. */
+  readonly archive: Buffer
+  /** What its descriptor says of it. */
+  readonly annotations: Readonly<Record<string, string>>
+}
+
 export interface PlatformSpec {
   readonly architecture: string
-  readonly layers: readonly LayerSpec[]
+  readonly layers: readonly (LayerSpec | MadeLayer)[]
 }
 
 export interface ImageSpec {
@@ -61,6 +72,8 @@ const MEDIA_TYPES = {
       stored: 'application/vnd.oci.image.layer.v1.tar+gzip',
       zstd: 'application/vnd.oci.image.layer.v1.tar+zstd',
       none: 'application/vnd.oci.image.layer.v1.tar',
+      estargz: 'application/vnd.oci.image.layer.v1.tar+gzip',
+      'zstd:chunked': 'application/vnd.oci.image.layer.v1.tar+zstd',
     },
   },
   docker: {
@@ -72,6 +85,8 @@ const MEDIA_TYPES = {
       stored: 'application/vnd.docker.image.rootfs.diff.tar.gzip',
       zstd: 'application/vnd.docker.image.rootfs.diff.tar.zstd',
       none: 'application/vnd.docker.image.rootfs.diff.tar',
+      estargz: 'application/vnd.docker.image.rootfs.diff.tar.gzip',
+      'zstd:chunked': 'application/vnd.docker.image.rootfs.diff.tar.zstd',
     },
   },
 } as const
@@ -87,10 +102,17 @@ export function noise(seed: string, length: number): Buffer {
   return createCipheriv('aes-128-ctr', key, Buffer.alloc(16)).update(Buffer.alloc(length))
 }
 
-function pack(archive: Buffer, packing: Packing): Buffer {
-  if (packing === 'none') return archive
-  if (packing === 'zstd') return zstdCompressSync(archive)
-  return gzipSync(archive, { level: packing === 'stored' ? 0 : 6 })
+function pack({ entries, packing }: LayerSpec): {
+  readonly bytes: Buffer
+  readonly archive: Buffer
+  readonly annotations?: Readonly<Record<string, string>>
+} {
+  if (packing === 'estargz') return packEstargz(entries)
+  if (packing === 'zstd:chunked') return packZstdChunked(entries)
+  const archive = tar(entries)
+  if (packing === 'none') return { bytes: archive, archive }
+  if (packing === 'zstd') return { bytes: zstdCompressSync(archive), archive }
+  return { bytes: gzipSync(archive, { level: packing === 'stored' ? 0 : 6 }), archive }
 }
 
 /** Writes an image into `dir` as an OCI layout (Docker images too: the bytes and digests are what matters). */
@@ -114,9 +136,13 @@ export function buildImage(dir: string, spec: ImageSpec): Image {
   const manifests = spec.platforms.map(platform => {
     const diffIds: string[] = []
     const layers = platform.layers.map(layer => {
-      const archive = tar(layer.entries)
+      const mediaType = 'packing' in layer ? types.layer[layer.packing] : layer.mediaType
+      const { bytes, archive, annotations } = 'packing' in layer ? pack(layer) : layer
       diffIds.push(digestOf(archive))
-      return writeBlob(types.layer[layer.packing], pack(archive, layer.packing))
+      return {
+        ...writeBlob(mediaType, bytes),
+        ...(annotations && { annotations }),
+      }
     })
     const config = writeBlob(
       types.config,

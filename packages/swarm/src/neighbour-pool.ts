@@ -394,10 +394,12 @@ export class NeighbourPool {
       this.#isMissing(chunk) &&
       wanted.ofNeighbours(chunk, now) &&
       (where === 'anywhere' || !this.#isNearer(neighbour, chunk))
-    const urgent = readers.urgent(chunk => neighbour.held.has(chunk) && isWanted(chunk))
+    const isThere = (chunk: number): boolean => neighbour.held.has(chunk) && isWanted(chunk)
+    const urgent = readers.urgent(isThere)
+    const early = urgent ?? wanted.order.named(isThere)
     // What is scarce among the neighbours is better chosen for everyone's sake than for a reader's.
-    const isCommon = urgent !== undefined && this.#availability[urgent]! * 2 >= this.#neighbours.size
-    if (isCommon || (urgent !== undefined && readers.anyStrict)) return urgent
+    const isCommon = early !== undefined && this.#availability[early]! * 2 >= this.#neighbours.size
+    if (isCommon || (urgent !== undefined && readers.anyStrict)) return early
     if (suggestion !== undefined && suggestion < layout.count && isWanted(suggestion)) return suggestion
     return pickChunk(neighbour.held, held, isWanted, chunk => this.#availability[chunk]!, random)
   }

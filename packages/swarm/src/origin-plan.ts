@@ -175,12 +175,9 @@ export class OriginPlan {
     }
   }
 
-  /** Reads one chunk that nobody works on without a lease, `from` or one after it, unless something is being read. */
-  readOne(from: number, wanted: (chunk: number) => boolean): void {
-    const { layout, pending } = this.#context
-    if (this.busy) return
-    const run = firstFreeRun(layout.count, 1, from, chunk => pending.isFree(chunk) && wanted(chunk))
-    if (run !== undefined) this.#start(undefined, run.from, run.to)
+  /** Reads a chunk that nobody works on, without a lease. */
+  readOne(chunk: number): void {
+    this.#start(undefined, chunk, chunk + 1)
   }
 
   get #most(): number {

@@ -1,4 +1,5 @@
 import type { Bitfield, ReadonlyBitfield } from './bitfield.ts'
+import type { Run } from './extents.ts'
 import type { ChunkLayout } from './layout.ts'
 import { NeighbourPool, type PoolContext } from './neighbour-pool.ts'
 import { type OriginFailure, OriginPlan } from './origin-plan.ts'
@@ -74,7 +75,7 @@ export class DownloadSession {
     this.#limits = { ...DEFAULT_SESSION_LIMITS, ...options.limits }
     this.#pending = new PendingChunks(layout)
     this.#readers = new ReaderSet(held, trusted, this.#limits.readerWindow)
-    this.#wanted = new Wanted(layout, this.#readers, options.allowance)
+    this.#wanted = new Wanted(layout, held, this.#readers, options.allowance)
     const context: PoolContext = {
       layout,
       held,
@@ -141,6 +142,14 @@ export class DownloadSession {
     this.#wanted.appetite = appetite
     this.#origin.demandAnew()
     this.#callOff()
+    this.#pump(now)
+  }
+
+  /** In the background these chunks come after those that were named before, and before all others. */
+  wantFirst(run: Run, now: number): void {
+    this.#wanted.order.add(run)
+    if (this.#wanted.level !== 'background') return
+    this.#origin.demandAnew()
     this.#pump(now)
   }
 
@@ -454,14 +463,18 @@ export class DownloadSession {
 
   /** One origin read at a time, and none while the allowance is used up. */
   #pumpBackground(now: number): void {
-    const next = this.#wanted.nextInBackground(this.#held, now)
+    const next = this.#wanted.nextInBackground(now)
     if (this.#schedulerUp) this.#origin.demand(next === undefined ? 0 : 1, now, next)
     if (next === undefined || !this.#origin.mayRead(false, now)) return
     const isOwn = this.#ownRule(now)
     if (!isOwn && this.#disputed.size === 0 && !this.#pool.anyOrphans) return
     const isDue = (chunk: number): boolean =>
       isOwn ? this.#isMissing(chunk) && !this.#comesFromNeighbours(chunk) : this.#onlyOriginWillDo(chunk)
-    this.#origin.readOne(next, chunk => isDue(chunk) && this.#wanted.take(chunk, now))
+    if (this.#origin.busy) return
+    const chunk = this.#wanted.order.next(
+      missing => this.#pending.isFree(missing) && isDue(missing) && this.#wanted.take(missing, now),
+    )
+    if (chunk !== undefined) this.#origin.readOne(chunk)
   }
 
   #readOrigin(now: number): void {

@@ -1,3 +1,4 @@
+import { BackgroundOrder } from './background-order.ts'
 import type { ReadonlyBitfield } from './bitfield.ts'
 import type { ChunkLayout } from './layout.ts'
 import type { ReaderSet } from './readers.ts'
@@ -8,6 +9,8 @@ export class Wanted {
   readonly #layout: ChunkLayout
   readonly #readers: ReaderSet
   readonly #allowance: Allowance | undefined
+  /** In which order the background fetches what is missing. */
+  readonly order: BackgroundOrder
   /** What is wanted besides what readers want. */
   appetite: Appetite = 'nothing'
   /** The blob can only be read as a whole: readers of ranges wait for their part of that. */
@@ -15,9 +18,15 @@ export class Wanted {
   /** What neighbours send is believed by itself, chunk for chunk: it is of use to readers of ranges. */
   isListed = false
 
-  /** @param allowance for the background; without one there is no limit. */
-  constructor(layout: ChunkLayout, readers: ReaderSet, allowance: Allowance | undefined) {
+  /** @param held the chunks in the store, live. @param allowance for the background; without one there is no limit. */
+  constructor(
+    layout: ChunkLayout,
+    held: ReadonlyBitfield,
+    readers: ReaderSet,
+    allowance: Allowance | undefined,
+  ) {
     this.#layout = layout
+    this.order = new BackgroundOrder(held)
     this.#readers = readers
     this.#allowance = allowance
   }
@@ -39,15 +48,11 @@ export class Wanted {
     if (!this.#readers.wants(chunk)) this.take(chunk, now)
   }
 
-  /**
-   * The chunk that the background fetches first of those that are missing; undefined when it may fetch nothing now. It is the
-   * one place that an order of what is worth fetching first has to go through.
-   */
-  nextInBackground(held: ReadonlyBitfield, now: number): number | undefined {
-    const next = held.nextClear(0)
-    if (next === held.length || this.#allowance?.has(this.#layout.length(next), now) === false)
-      return undefined
-    return next
+  /** The chunk that the background fetches first of those that are missing; undefined when it may fetch nothing now. */
+  nextInBackground(now: number): number | undefined {
+    const next = this.order.next()
+    const may = next !== undefined && this.#allowance?.has(this.#layout.length(next), now) !== false
+    return may ? next : undefined
   }
 
   /** Whether a chunk may be fetched for its own sake now; if so, it counts as fetched. */

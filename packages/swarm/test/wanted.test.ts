@@ -212,6 +212,27 @@ describe('what is fetched in the background', () => {
     )
   })
 
+  it('asks for what was named first, of the scheduler, of neighbours, and of the origin when there is nobody else', () => {
+    const at = bench({ withList: true })
+    at.session.wantFirst({ from: 40, to: 42 }, 0)
+    at.session.setAppetite('background', 0)
+    at.session.wantFirst({ from: 20, to: 21 }, 0)
+    const demands = at.follow().filter(effect => effect.type === 'lease-demand' && effect.slots > 0)
+    assert.deepEqual([...new Set(demands.map(effect => effect.type === 'lease-demand' && effect.from))], [40])
+    for (const neighbour of [...NEIGHBOURS, ...NEIGHBOURS]) at.session.slotOffered(neighbour, 9, 0)
+    at.follow()
+    const order = [...at.asked].map(text => Number(text.split(' ')[1]))
+    assert.deepEqual(order.slice(0, 4), [40, 41, 20, 9])
+
+    const alone = bench({ withList: false })
+    for (const neighbour of NEIGHBOURS) alone.session.neighbourDown(neighbour, undefined, 0)
+    alone.session.schedulerChanged(false, 0)
+    alone.session.wantFirst({ from: 40, to: 42 }, 0)
+    alone.session.setAppetite('background', 0)
+    const read = alone.follow().find(effect => effect.type === 'fetch-origin')
+    assert.deepEqual(read && [read.from, read.to], [40, 41])
+  })
+
   it('takes no more of a lease than it may', () => {
     let left = 2
     const allowance: Allowance = { has: () => left > 0, take: () => left-- > 0 }

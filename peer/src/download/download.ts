@@ -119,6 +119,7 @@ export class Download implements LinkedDownload {
     })
     this.#ranges = new Ranges({
       stored,
+      content,
       kind: this.kind,
       trusted: this.#trusted,
       rooms: context.ranges,
@@ -130,6 +131,12 @@ export class Download implements LinkedDownload {
         this.#session.rangesIgnored(this.#now())
         this.#perform()
       },
+      onFirst: run => {
+        this.#session.wantFirst(run, this.#now())
+        this.#perform()
+      },
+      track: work => this.#track(work),
+      log: this.#log,
     })
     this.#requests = new NeighbourRequests({ ...context, stored })
     this.#membership = new Membership({

@@ -1,9 +1,11 @@
 import type { Digest } from '@darter/oci'
 import type { Logger } from '@darter/runtime'
 import type { Scratch, StoredBlob } from '@darter/store'
-import { type Appetite, type Bitfield, type ChunkLayout, ReadAhead } from '@darter/swarm'
+import { type Appetite, type Bitfield, type ChunkLayout, ReadAhead, type Run } from '@darter/swarm'
 import type { ByteBudget } from './byte-budget.ts'
 import type { BlobSource, ByteSpan } from './contract.ts'
+import { FirstParts } from './first-parts.ts'
+import type { LayerHints } from './layer-hints.ts'
 import type { ContentKind, OriginChunk } from './origin-reader.ts'
 import { OriginRanges, type RangePiece } from './origin-ranges.ts'
 import { BlobParts, PartStore } from './part-store.ts'
@@ -79,6 +81,17 @@ export interface RangeRooms {
   readonly prefetcher: Prefetcher
   /** Bounds what is on its way from origins for ranges. */
   readonly budget: ByteBudget
+  /** What is known of the formats of blobs. */
+  readonly hints: LayerHints
+  /** Bounds the blobs that are read for what they say of others. */
+  readonly tables: ByteBudget
+  /** Reads a blob of the same image as the source's, whole, for what it says of another. */
+  readonly readBlob: (
+    source: BlobSource,
+    digest: Digest,
+    size: number,
+    signal: AbortSignal,
+  ) => Promise<Uint8Array>
 }
 
 /** What a reader of a range has of it. */
@@ -102,9 +115,14 @@ export class Ranges {
   #readWhole = false
   #leftAt = Number.NEGATIVE_INFINITY
   #keptAt = Number.NEGATIVE_INFINITY
+  #lastSource: BlobSource | undefined
+  #firstParts: FirstParts | undefined
+  readonly #ended = new AbortController()
 
   constructor(options: {
     readonly stored: StoredBlob
+    /** The digest that the bytes should have. */
+    readonly content: Digest
     readonly kind: ContentKind
     readonly trusted: Bitfield
     readonly rooms: RangeRooms
@@ -115,6 +133,11 @@ export class Ranges {
     readonly onBytes: (count: number) => void
     readonly onChunk: (chunk: OriginChunk) => Promise<void>
     readonly onRangesIgnored: () => void
+    /** For the blob's format these chunks come after those that were named before, and before the rest. */
+    readonly onFirst: (run: Run) => void
+    /** Takes work that ends with {@link stop} at the latest. */
+    readonly track: (work: Promise<void>) => void
+    readonly log: Logger
   }) {
     this.#options = options
   }
@@ -128,6 +151,7 @@ export class Ranges {
       this.#whole++
       return span.to
     }
+    this.#lastSource = source
     const { record, origin } = this.#originOf(source)
     record.touched.add(span.from, span.to)
     const aheadBytes = record.ahead.next(span.from, span.to)
@@ -161,6 +185,7 @@ export class Ranges {
   kept(chunk: number, now: number): void {
     this.#keptAt = now
     for (const { record } of this.#origins.values()) record.parts.drop(chunk)
+    this.#firstParts?.kept()
   }
 
   /** What is wanted of the blob besides what its readers wait for. */
@@ -171,7 +196,7 @@ export class Ranges {
     if (isIdle && held.count >= NEARLY_DONE * layout.count) return 'everything'
     if (this.#readWhole && now - this.#leftAt < this.#options.lingerMs) return 'everything'
     if (isIdle && now - this.#keptAt >= BACKGROUND_PATIENCE_MS) return 'nothing'
-    return this.#isDue ? 'background' : 'nothing'
+    return this.#isDue && this.#isOrdered ? 'background' : 'nothing'
   }
 
   /** Nobody has read anything for long, and nothing goes on in the background: the download may end. */
@@ -183,6 +208,7 @@ export class Ranges {
 
   /** Stops reading origins; those who wait get `error`. */
   stop(error: Error): void {
+    this.#ended.abort(error)
     for (const { origin } of this.#origins.values()) origin.stop(error)
   }
 
@@ -190,6 +216,28 @@ export class Ranges {
     const { prefetcher } = this.#options.rooms
     for (const { record } of this.#origins.values()) if (prefetcher.isDue(record.touched)) return true
     return false
+  }
+
+  /** Whether it is known what comes first in the background, if anything does; begins to find out. */
+  get #isOrdered(): boolean {
+    const { stored, content, rooms, onFirst, track, log } = this.#options
+    if (this.#firstParts !== undefined) return this.#firstParts.begun
+    const hint = rooms.hints.of(content)
+    const source = this.#lastSource
+    if (hint === undefined || source === undefined) return true
+    const readBlob = (digest: Digest, size: number, signal: AbortSignal): Promise<Uint8Array> =>
+      rooms.readBlob(source, digest, size, signal)
+    this.#firstParts = new FirstParts({
+      stored,
+      content,
+      hint,
+      log,
+      budget: rooms.tables,
+      readBlob,
+      onNext: onFirst,
+    })
+    track(this.#firstParts.follow(this.#ended.signal))
+    return this.#firstParts.begun
   }
 
   #originOf(source: BlobSource): { readonly record: RangeRecord; readonly origin: OriginRanges } {

@@ -11,13 +11,14 @@ import {
 import type { Random } from '@darter/swarm'
 import type { SchedulerMessage } from '@darter/wire'
 import { ByteBudget } from './byte-budget.ts'
-import type { BlobRead, BlobReads, BlobSource, Facts, OpenBlobRequest } from './contract.ts'
+import type { BlobRead, BlobReads, BlobSource, ByteSources, Facts, OpenBlobRequest } from './contract.ts'
 import { Download } from './download.ts'
 import type { PrefetchConfig } from './prefetch.ts'
 import { Prefetcher } from './prefetch.ts'
 import { RangeRecords } from './ranges.ts'
 import { PeerStoppingError } from './errors.ts'
 import { keepWhole } from './keep.ts'
+import type { LayerHints } from './layer-hints.ts'
 import type { DownloadMetrics } from './metrics.ts'
 import { createNeighbourhood, type Neighbourhood } from './neighbourhood.ts'
 import type { ContentKind } from './origin-reader.ts'
@@ -29,6 +30,8 @@ const LINGER_MS = 5_000
 /** Parts of chunks that are kept for readers of ranges: a part of the store's quota, and at most so many bytes. */
 const PARTS_SHARE = 1 / 16
 const MAX_PARTS_BYTES = 1024 * 1024 * 1024
+/** Blobs that are read at the same moment for what they say of others. */
+const MAX_TABLES_BYTES = 32 * 1024 * 1024
 const SIZE_FACT_MS = 300_000
 /** Blobs that are remembered for a wrong chunk list; a scrub finds again what was forgotten. */
 const MAX_REFUTED = 1024
@@ -53,6 +56,7 @@ export function createReads(options: {
   readonly metrics: DownloadMetrics
   readonly rates: DownloadRates
   readonly prefetch: PrefetchConfig
+  readonly hints: LayerHints
   /** For parts of chunks; closed with the reads. */
   readonly scratch: Scratch
   /** The zone that this machine is in; '' when not told. */
@@ -82,6 +86,17 @@ export function createReads(options: {
     records: new RangeRecords(options.scratch, partsBytes, log),
     prefetcher: new Prefetcher(options.prefetch, options.clock),
     budget: new ByteBudget(options.rates.maxInFlightBytes),
+    hints: options.hints,
+    tables: new ByteBudget(MAX_TABLES_BYTES),
+    readBlob: async (source: BlobSource, digest: Digest, size: number, signal: AbortSignal) => {
+      const { upstream, repository, authorization, via } = source
+      const request = { upstream, repository, via, digest, size, signal }
+      const read = await readWhole(
+        authorization === undefined ? request : { ...request, authorization },
+        'blob',
+      )
+      return read.bytes
+    },
   }
   metrics.parts(() => ranges.records.bytes)
   const context = {
@@ -216,6 +231,17 @@ export function createReads(options: {
     return await spans.read(found, request, kind, span)
   }
 
+  const readWhole = async (
+    request: OpenBlobRequest,
+    kind: ContentKind,
+  ): Promise<{ readonly bytes: Uint8Array; readonly sources: ByteSources }> => {
+    const read = await open(request, kind)
+    if ('unsatisfiable' in read) throw new RangeError('a whole blob is always satisfiable')
+    const parts: Uint8Array[] = []
+    for await (const piece of read.body) parts.push(Uint8Array.from(piece))
+    return { bytes: Buffer.concat(parts), sources: read.sources() }
+  }
+
   const spans = createSpanReader({ store, log, metrics, begin })
 
   const onScheduler = (message: SchedulerMessage): void => {
@@ -326,11 +352,7 @@ export function createReads(options: {
       const size = await sizeOf(request, 'manifest')
       if (size > MAX_MANIFEST_BYTES)
         throw new ManifestInvalidError(`has ${size} bytes, more than ${MAX_MANIFEST_BYTES}`)
-      const read = await open({ ...request, size }, 'manifest')
-      if ('unsatisfiable' in read) throw new RangeError('a whole manifest is always satisfiable')
-      const parts: Uint8Array[] = []
-      for await (const piece of read.body) parts.push(Uint8Array.from(piece))
-      return { bytes: Buffer.concat(parts), sources: read.sources() }
+      return await readWhole({ ...request, size }, 'manifest')
     },
   }
 }

@@ -3,6 +3,7 @@ import type { Clock, Logger } from '@darter/runtime'
 import { LRUCache } from 'lru-cache'
 import { type Caller, isAnonymous } from '../access/caller.ts'
 import type { BlobReads, ByteSources, Facts } from '../download/contract.ts'
+import type { LayerHints } from '../download/layer-hints.ts'
 import type { Catalog, Place } from './catalog.ts'
 import { contentFact, isMediaType, repositoryFact } from './facts.ts'
 
@@ -36,13 +37,14 @@ export function createManifests(options: {
   readonly reads: BlobReads
   readonly catalog: Catalog
   readonly facts: Facts
+  readonly hints: LayerHints
   readonly clock: Clock
   readonly log: Logger
   /** How long the cluster may believe that an open repository's manifest names its content, in ms. */
   readonly accessTtlMs: number
   readonly cacheBytes?: number
 }): Manifests {
-  const { reads, catalog, facts, log, accessTtlMs } = options
+  const { reads, catalog, facts, hints, log, accessTtlMs } = options
   const hot = new LRUCache<string, { readonly bytes: Uint8Array; readonly mediaType: string }>({
     maxSize: options.cacheBytes ?? 32 * 1024 * 1024,
     sizeCalculation: manifest => manifest.bytes.byteLength + 256,
@@ -63,6 +65,7 @@ export function createManifests(options: {
       const open = isAnonymous(caller)
       const manifest = { size: bytes.byteLength, mediaType, children: descriptors }
       catalog.setManifest(place, digest, manifest, open)
+      hints.learn(descriptors)
       if (open) {
         const children = descriptors.map(({ kind, ...child }) =>
           contentFact(place, child.digest, kind === 'manifest' ? child : { size: child.size }, accessTtlMs),

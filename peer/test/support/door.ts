@@ -12,6 +12,7 @@ import {
   createProxyHosts,
   createProxyMetrics,
 } from '../../src/proxy/index.ts'
+import { LayerHints } from '../../src/download/layer-hints.ts'
 import { createManifests, createTags, openCatalog } from '../../src/tags/index.ts'
 import { createUpstreamHealth } from '../../src/upstream-health.ts'
 import { createSites } from '../../src/urls/sites.ts'
@@ -207,7 +208,8 @@ export async function startDoor(options: {
     share: true,
     accessTtlMs,
   })
-  const manifests = createManifests({ reads, catalog, facts, clock, log, accessTtlMs })
+  const hints = new LayerHints()
+  const manifests = createManifests({ reads, catalog, facts, hints, clock, log, accessTtlMs })
   const metrics = createMetrics({ prefix: 'darter_' })
   const sites = createSites({
     allow: [],

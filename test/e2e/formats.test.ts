@@ -1,0 +1,137 @@
+import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { requirePrograms, startRegistry, until, useLab } from '@darter/testing'
+import { startPeer, startScheduler, upstreamAt } from '../harness/darter.ts'
+import { ARCHITECTURE, buildImage, type Image, noise, type Packing } from '../harness/images.ts'
+import { isBlobGet, type MeteredRequest, startMeter } from '../harness/meter.ts'
+import { NYDUS_FILES, nydusImage } from '../harness/nydus-image.ts'
+import { pushImage } from '../harness/push.ts'
+
+const KIB = 1024
+const MIB = 1024 * KIB
+/** The chunks of blobs of this size. */
+const CHUNK = 256 * KIB
+const LANDMARK_AT = 5 * MIB
+const READ = 512 * KIB
+
+const needed = requirePrograms(['docker-registry'])
+const lab = useLab('formats')
+
+/** An image of one layer: what its author put first, the mark behind it, and more. */
+function lazyImage(name: string, packing: Packing): Image {
+  const file = (path: string, data: Buffer) => ({ type: 'file', path, data }) as const
+  const entries = [
+    file('first', noise(`${name}-first`, LANDMARK_AT)),
+    file('.prefetch.landmark', Buffer.from([0xf])),
+    file('rest', noise(`${name}-rest`, 19 * MIB)),
+  ]
+  return buildImage(lab.makeDir(`image-${name}`), {
+    format: 'oci',
+    platforms: [{ architecture: ARCHITECTURE, layers: [{ entries, packing }] }],
+  })
+}
+
+/** Less than what is read of the layer. */
+const SMALL = ['--prefetch-threshold', '1%']
+
+interface Fetched {
+  /** The layer's chunks that came in the background, as the origin was asked for them. */
+  readonly order: readonly number[]
+  /** What the origin sent of the layer. */
+  readonly bytes: number
+  readonly size: number
+}
+
+/** Reads a small range of an image's first layer, and awaits that the rest has come in the background. */
+async function touch(
+  { peer, meter, image, repository }: Awaited<ReturnType<typeof startAll>>,
+  from = 12 * MIB,
+): Promise<Fetched> {
+  const base = `http://${peer.mirror.address}/v2/${peer.mirror.prefix}${repository}`
+  const accept = image.top.mediaType
+  const manifest = await fetch(`${base}/manifests/latest`, { headers: { accept } })
+  assert.equal(manifest.status, 200)
+  await manifest.arrayBuffer()
+  const [layer] = image.manifests[0]?.layers ?? []
+  assert(layer)
+  const content = readFileSync(join(image.dir, 'blobs', 'sha256', layer.digest.slice(7)))
+  meter.reset()
+  const answer = await fetch(`${base}/blobs/${layer.digest}`, {
+    headers: { range: `bytes=${from}-${from + READ - 1}` },
+  })
+  assert.equal(answer.status, 206)
+  assert(Buffer.from(await answer.arrayBuffer()).equals(content.subarray(from, from + READ)))
+  const isLayer = (request: MeteredRequest) => isBlobGet(request) && request.path.includes(layer.digest)
+  const bytes = () => meter.bodyBytes(isLayer)
+  await until('the rest came', () => bytes() >= layer.size)
+  await until('the blob is complete', async () => {
+    const whole = await fetch(`${base}/blobs/${layer.digest}`)
+    return Buffer.from(await whole.arrayBuffer()).equals(content)
+  })
+  // On a busy machine the first request in the background may be there before the client's own.
+  const asked = meter.requests.filter(isLayer).map(({ range: bytesRange }) => bytesRange ?? '')
+  const background = asked.filter(text => !text.startsWith(`bytes=${from}-`))
+  assert(background.length < asked.length)
+  const order = background.flatMap(text => {
+    const [, first, last] = /^bytes=(\d+)-(\d+)$/.exec(text) ?? []
+    return range(Math.floor(Number(first) / CHUNK), Math.floor(Number(last) / CHUNK) + 1)
+  })
+  return { order, bytes: bytes(), size: layer.size }
+}
+
+for (const withScheduler of [true, false]) {
+  const where = withScheduler ? 'in a swarm' : 'alone'
+
+  for (const packing of ['zstd:chunked', 'estargz'] as const) {
+    test(`${packing}, ${where}: table, what comes first, the rest`, needed, async () => {
+      const name = `${packing.replace(':', '-')}-${withScheduler ? 'swarm' : 'alone'}`
+      const { order, bytes, size } = await touch(
+        await startAll(name, lazyImage(name, packing), withScheduler),
+      )
+      const chunks = Math.ceil(size / CHUNK)
+      assert.equal(order.length, chunks - READ / CHUNK)
+      assert.equal(order[0], chunks - 1, 'the table of contents at the end comes first')
+      assert.deepEqual(order.slice(1, 1 + LANDMARK_AT / CHUNK), range(0, LANDMARK_AT / CHUNK))
+      assert(bytes < size + CHUNK, 'nothing is read twice for its format’s sake')
+    })
+  }
+
+  test(`an unknown format, ${where}: from the front on, and nothing more`, needed, async () => {
+    const name = `plain-${withScheduler ? 'swarm' : 'alone'}`
+    const { order, bytes, size } = await touch(await startAll(name, lazyImage(name, 'zstd'), withScheduler))
+    assert.deepEqual(
+      order,
+      order.toSorted((a, b) => a - b),
+    )
+    assert(bytes < size + CHUNK)
+  })
+
+  test(`nydus, ${where}: bootstrap, the blob’s table, what the prefetch table names`, needed, async () => {
+    const name = `nydus-${withScheduler ? 'swarm' : 'alone'}`
+    const running = await startAll(name, nydusImage(lab.makeDir(`image-${name}`)), withScheduler)
+    const { order, bytes, size } = await touch(running, 8 * MIB)
+    const [data, bootstrap] = running.image.manifests[0]?.layers ?? []
+    assert(data && bootstrap)
+    const paths = running.meter.requests.filter(isBlobGet).map(({ path }) => path)
+    const early = paths.slice(0, 2).filter(path => path.includes(bootstrap.digest))
+    assert.equal(early.length, 1, 'the bootstrap comes before anything else in the background')
+    const named = [NYDUS_FILES.z, NYDUS_FILES.a].flatMap(([from, to]) => range(from / CHUNK, to / CHUNK))
+    assert.deepEqual(order.slice(0, 1 + named.length), [Math.floor(size / CHUNK), ...named])
+    assert(bytes < size + CHUNK)
+  })
+}
+
+const range = (from: number, to: number): number[] => Array.from({ length: to - from }, (_, i) => from + i)
+
+async function startAll(name: string, image: Image, withScheduler: boolean) {
+  const registry = await startRegistry(lab, { name: `registry-${name}` })
+  const meter = await startMeter(lab, registry.address)
+  const repository = `library/${name}`
+  await pushImage(registry.url, repository, 'latest', image)
+  const scheduler = withScheduler ? await startScheduler(lab) : undefined
+  const upstreams = [upstreamAt(meter.address)]
+  const peer = await startPeer(lab, { name, upstreams, scheduler, args: SMALL })
+  return { peer, meter, image, repository }
+}

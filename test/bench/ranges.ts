@@ -5,7 +5,7 @@ import { type Peer, startPeer, startScheduler, upstreamAt } from '../harness/dar
 import { isBlobGet, startMeter } from '../harness/meter.ts'
 import { blobUrl, fetchRange } from '../harness/ranges.ts'
 import { type Blob, makeBlob, plantBlob } from './blob.ts'
-import { machine, MIB, progress, round } from './measure.ts'
+import { cpuSeconds, machine, MIB, progress, round } from './measure.ts'
 import { discard } from './raw-client.ts'
 
 const REPOSITORY = 'bench/ranges'
@@ -95,6 +95,8 @@ export async function measureRanges(
   const reader = await start('reader')
   meter.reset()
   const random = seededRandom(99)
+  const cpu = () => cpuSeconds(holder.daemon.pid) + cpuSeconds(reader.daemon.pid)
+  const cpuBefore = cpu()
   const neighbour = await readAll(
     reader,
     blob,
@@ -103,6 +105,7 @@ export async function measureRanges(
       return { from, to: from + MIB }
     }),
   )
+  const neighbourCpu = cpu() - cpuBefore
   return {
     bench: 'ranges',
     bytes: size,
@@ -120,6 +123,7 @@ export async function measureRanges(
     warmOriginBytes,
     neighbourP50Ms: round(percentile(neighbour, 0.5)),
     neighbourP99Ms: round(percentile(neighbour, 0.99)),
+    neighbourCpuMs: round((neighbourCpu * 1000) / NEIGHBOUR_RANGES),
     neighbourOriginBytes: meter.bodyBytes(isBlobGet),
     machine: { ...before, loadAfter: machine().load },
   }

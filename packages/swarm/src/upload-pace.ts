@@ -1,5 +1,5 @@
 /** What {@link UploadPace} starts from; times in ms. */
-const FIRST_INTERVAL_MS = 100
+const FIRST_INTERVAL_MS = 500
 const MIN_PATIENCE_MS = 10
 const PATIENCE_FACTOR = 2
 const INTERVAL_WEIGHT = 0.2

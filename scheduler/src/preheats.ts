@@ -1,6 +1,6 @@
 import { DarterError, type Digest } from '@darter/oci'
 import { rendezvousRanking } from '@darter/swarm'
-import type { PeerMessage, PreheatFailure, SchedulerMessage } from '@darter/wire'
+import { type PeerMessage, type PreheatFailure, type SchedulerMessage, withoutQuery } from '@darter/wire'
 import type { Outgoing } from './directory.ts'
 
 /** Which peers something is brought to. */
@@ -43,6 +43,7 @@ export interface PreheatedPeer {
 /** How a job stands. */
 export interface PreheatView {
   readonly id: string
+  /** Without its query, in which a URL may be signed. */
   readonly target: string
   readonly platform: string | null
   readonly to: string
@@ -162,7 +163,7 @@ export class PreheatBook {
     ]
     this.#jobs.set(id, {
       id,
-      target: content.target,
+      target: withoutQuery(content.target),
       platform: content.platform,
       to,
       startedAt: now,

@@ -94,8 +94,11 @@ describe('the book of preheats', () => {
 
   it('shows credentials to the peers of a job alone', () => {
     const book = newBook()
-    const { id, out } = start(book, 'all', { authorization: secret })
+    const target = 'https://example.com/model?signature=c2lnbmVk'
+    const { id, out } = start(book, 'all', { authorization: secret, target })
     assert.ok(out.every(({ message }) => JSON.stringify(message).includes(secret)))
+    assert.ok(out.every(({ message }) => JSON.stringify(message).includes(target)))
+    assert.equal(book.view(id)?.target, 'https://example.com/model')
     assert.ok(!JSON.stringify([book.view(id), book.list()]).includes(secret))
   })
 

@@ -1,5 +1,5 @@
 import { DarterError } from '@darter/oci'
-import { LIMITS, type PeerMessage, type PreheatFailure } from '@darter/wire'
+import { LIMITS, type PeerMessage, type PreheatFailure, withoutQuery } from '@darter/wire'
 import type { BlobReads } from '../download/contract.ts'
 import { contentsOf, type PreheatOrder, type PreheatRooms, type Wanted } from './contents.ts'
 
@@ -56,17 +56,12 @@ export function startJob(
       }
       await Promise.all(Array.from({ length: AT_ONCE }, worker))
     } catch (error) {
-      fail(shownTarget(order.target), error)
+      fail(withoutQuery(order.target), error)
     }
     if (signal.aborted) return state('cancelled')
     return state(failed ? 'failed' : 'done')
   }
   return { state: () => state('running'), ended: run() }
-}
-
-/** A target without what signs it. */
-export function shownTarget(target: string): string {
-  return target.split('?', 1)[0] ?? target
 }
 
 function failureOf(what: string, error: unknown): PreheatFailure {

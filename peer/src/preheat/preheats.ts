@@ -1,8 +1,9 @@
 import type { SchedulerLink } from '@darter/exchange'
 import type { Component, Logger } from '@darter/runtime'
+import { withoutQuery } from '@darter/wire'
 import type { BlobReads } from '../download/contract.ts'
 import type { PreheatOrder, PreheatRooms } from './contents.ts'
-import { type JobState, shownTarget, startJob } from './job.ts'
+import { type JobState, startJob } from './job.ts'
 
 /** Jobs at the same moment. */
 const MAX_JOBS = 16
@@ -40,7 +41,7 @@ export function createPreheats(options: {
     tell(last)
     const { state, held, failures } = last
     const ms = Math.round(performance.now() - started)
-    log.info({ job, target: shownTarget(order.target), state, held, ms, failures }, 'preheat ended')
+    log.info({ job, target: withoutQuery(order.target), state, held, ms, failures }, 'preheat ended')
   }
 
   const begin = (order: PreheatOrder): void => {
@@ -48,7 +49,7 @@ export function createPreheats(options: {
     if (stopped || running.has(job)) return
     if (running.size >= MAX_JOBS) {
       const busy = {
-        what: shownTarget(order.target),
+        what: withoutQuery(order.target),
         code: 'BUSY',
         message: `${MAX_JOBS} preheats run here already`,
       }

@@ -4,24 +4,14 @@ import { describe, it } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Exchange, Link } from '@darter/exchange'
 import { MAX_MANIFEST_BYTES } from '@darter/oci'
-import { createLogger, createMetrics, seededRandom, systemClock } from '@darter/runtime'
-import {
-  type ChunkStore,
-  createMemoryScratch,
-  createMemoryStore,
-  type StoredBlob,
-  StoreIoError,
-} from '@darter/store'
+import { createLogger, seededRandom, systemClock } from '@darter/runtime'
+import { type ChunkStore, createMemoryStore, type StoredBlob, StoreIoError } from '@darter/store'
 import { Bitfield, chunkLayout, MIN_CHUNK_BYTES } from '@darter/swarm'
 import type { LinkMessage, PeerMessage, SchedulerMessage } from '@darter/wire'
 import type { BlobReads, OpenBlobRequest } from '../src/download/contract.ts'
-import { createFacts } from '../src/download/facts.ts'
-import { createDownloadMetrics } from '../src/download/metrics.ts'
 import { createNeighbourhood, type Neighbourhood } from '../src/download/neighbourhood.ts'
-import { LayerHints } from '../src/download/layer-hints.ts'
-import { createReads } from '../src/download/reads.ts'
 import { scriptedOrigin } from './support/origin.ts'
-import { NO_PREFETCH, UNLIMITED } from './support/rates.ts'
+import { readsOver } from './support/reads.ts'
 
 const log = createLogger({ level: 'silent', name: 'test' })
 const BLOB = Uint8Array.from({ length: MIN_CHUNK_BYTES * 3 }, (_, i) => (i * 31) >>> 7)
@@ -116,23 +106,6 @@ function scriptedExchange(): {
     up: () => onUp(),
     connect: link => onLink(link),
   }
-}
-
-function readsOver(store: ChunkStore, exchange: Exchange, clock = systemClock) {
-  return createReads({
-    store,
-    exchange,
-    facts: createFacts({ scheduler: undefined, share: false }),
-    clock,
-    random: seededRandom(7),
-    log,
-    metrics: createDownloadMetrics(createMetrics({ prefix: 'test_' })),
-    rates: UNLIMITED,
-    prefetch: NO_PREFETCH,
-    hints: new LayerHints(),
-    scratch: createMemoryScratch(),
-    zone: '',
-  })
 }
 
 const HASHES = [0, 1, 2].map(index => sha256(chunkOf(index)))

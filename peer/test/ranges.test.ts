@@ -1,18 +1,14 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { createLogger, createMetrics, seededRandom, systemClock } from '@darter/runtime'
+import { createLogger, seededRandom, systemClock } from '@darter/runtime'
 import { createMemoryScratch, createMemoryStore, type Scratch } from '@darter/store'
 import { chunkLayout, MIN_CHUNK_BYTES } from '@darter/swarm'
 import fc from 'fast-check'
-import { createAloneExchange } from '../src/alone.ts'
-import { createFacts } from '../src/download/facts.ts'
-import { createDownloadMetrics } from '../src/download/metrics.ts'
 import { BLOCK_BYTES, BlobParts, PartStore } from '../src/download/part-store.ts'
 import { Prefetcher, Touched } from '../src/download/prefetch.ts'
-import { LayerHints } from '../src/download/layer-hints.ts'
-import { createReads } from '../src/download/reads.ts'
 import { type Deed, type ScriptedOrigin, scriptedOrigin } from './support/origin.ts'
-import { NO_PREFETCH, UNLIMITED } from './support/rates.ts'
+import { NO_PREFETCH } from './support/rates.ts'
+import { readsOver } from './support/reads.ts'
 
 const log = createLogger({ level: 'silent', name: 'test' })
 const random = seededRandom(1)
@@ -112,20 +108,7 @@ interface Bench extends AsyncDisposable {
 
 async function bench(source: ScriptedOrigin, quotaBytes = 1e9): Promise<Bench> {
   const store = createMemoryStore({ quotaBytes, clock: systemClock })
-  const reads = createReads({
-    store,
-    exchange: createAloneExchange(),
-    facts: createFacts({ scheduler: undefined, share: false }),
-    clock: systemClock,
-    random: seededRandom(7),
-    log,
-    metrics: createDownloadMetrics(createMetrics({ prefix: 'test_' })),
-    rates: UNLIMITED,
-    prefetch: NO_PREFETCH,
-    hints: new LayerHints(),
-    scratch: createMemoryScratch(),
-    zone: '',
-  })
+  const reads = readsOver(store)
   await reads.start()
   const { origin, digest } = source
   const upstream = { name: 'scripted', hosts: [], origin, isPublic: true, hasCredentials: false }

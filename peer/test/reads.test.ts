@@ -2,20 +2,14 @@ import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { describe, it } from 'node:test'
 import type { Origin } from '@darter/origin'
-import { createLogger, createMetrics, seededRandom, systemClock } from '@darter/runtime'
-import { type ChunkStore, createMemoryScratch, createMemoryStore } from '@darter/store'
+import { seededRandom, systemClock } from '@darter/runtime'
+import { type ChunkStore, createMemoryStore } from '@darter/store'
 import { MIN_CHUNK_BYTES } from '@darter/swarm'
 import fc from 'fast-check'
-import { createAloneExchange } from '../src/alone.ts'
 import type { BlobRead, SpanChoice } from '../src/download/contract.ts'
-import { createFacts } from '../src/download/facts.ts'
-import { createDownloadMetrics } from '../src/download/metrics.ts'
-import { LayerHints } from '../src/download/layer-hints.ts'
-import { createReads, type Reads } from '../src/download/reads.ts'
+import { type Reads } from '../src/download/reads.ts'
 import { type Deed, type ScriptedOrigin, scriptedOrigin } from './support/origin.ts'
-import { NO_PREFETCH, UNLIMITED } from './support/rates.ts'
-
-const log = createLogger({ level: 'silent', name: 'test' })
+import { readsOver } from './support/reads.ts'
 
 function randomBytes(length: number, seed: number): Uint8Array {
   const random = seededRandom(seed)
@@ -33,20 +27,7 @@ interface Bench extends AsyncDisposable {
 
 async function bench(source: ScriptedOrigin, quotaBytes = 1e9): Promise<Bench> {
   const store = createMemoryStore({ quotaBytes, clock: systemClock })
-  const reads = createReads({
-    store,
-    exchange: createAloneExchange(),
-    facts: createFacts({ scheduler: undefined, share: false }),
-    clock: systemClock,
-    random: seededRandom(7),
-    log,
-    metrics: createDownloadMetrics(createMetrics({ prefix: 'test_' })),
-    rates: UNLIMITED,
-    prefetch: NO_PREFETCH,
-    hints: new LayerHints(),
-    scratch: createMemoryScratch(),
-    zone: '',
-  })
+  const reads = readsOver(store)
   await reads.start()
   const upstream = {
     name: 'scripted',

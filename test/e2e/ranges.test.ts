@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { connect } from 'node:net'
 import { before, describe, test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
+import { seededRandom } from '@darter/runtime'
 import { type Registry, requirePrograms, startRegistry, until, useLab } from '@darter/testing'
 import { type Peer, type Scheduler, startPeer, startScheduler, upstreamAt } from '../harness/darter.ts'
 import { noiseImage } from '../harness/images.ts'
@@ -14,24 +15,13 @@ const MIB = 1024 * KIB
 const REPOSITORY = 'library/lazy'
 const NO_PREFETCH = ['--no-prefetch']
 
-/** Numbers in [0, 1), always the same for a seed. */
-function numbers(seed: number): () => number {
-  let state = seed
-  return () => {
-    state = (state + 0x6d2b79f5) | 0
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state)
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296
-  }
-}
-
 /** Ranges of 128 KiB to 1 MiB anywhere in a blob. */
 function scattered(
   size: number,
   count: number,
   seed: number,
 ): { readonly from: number; readonly to: number }[] {
-  const random = numbers(seed)
+  const random = seededRandom(seed)
   return Array.from({ length: count }, () => {
     const length = 128 * KIB + Math.floor(random() * 896 * KIB)
     const from = Math.floor(random() * (size - length))
@@ -105,7 +95,7 @@ describe('ranges', requirePrograms(['docker-registry']), () => {
   test('ranges that follow each other make whole chunks, which others get when the list is known', async context => {
     const layer = await newLayer(24 * MIB)
     const [reader, holder] = [await newPeer('reader', NO_PREFETCH), await newPeer('holder', NO_PREFETCH)]
-    const random = numbers(3)
+    const random = seededRandom(3)
     let asked = 0
     for (let from = 0; from < 12 * MIB; ) {
       const to = Math.min(12 * MIB, from + 128 * KIB + Math.floor(random() * 896 * KIB))
@@ -157,13 +147,12 @@ describe('ranges', requirePrograms(['docker-registry']), () => {
       readRange(url, layer.bytes, { from: 22 * MIB + 7, to: 25 * MIB }),
     ])
     let before = -1
-    await until('nothing comes any more', async () => {
-      const now = originBytes()
-      const isSame = now === before
-      before = now
-      if (!isSame) await delay(300)
-      return isSame
-    })
+    const isStill = (): boolean => {
+      const last = before
+      before = originBytes()
+      return before === last
+    }
+    await until('nothing comes any more', isStill, { everyMs: 300 })
     meter.setRate(undefined)
     assert(originBytes() < 48 * MIB, `${originBytes()} bytes were read for ranges that nobody waited for`)
     assert.equal(await peer.metric('darter_downloads'), 1, 'it is ready for the next range')

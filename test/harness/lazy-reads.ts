@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { seededRandom } from '@darter/runtime'
 import type { NydusBlob, ReadKind } from './clients/nydusd.ts'
 
 const KIB = 1024
@@ -10,17 +11,6 @@ const PREFETCH_THREADS = 8
 interface Span {
   readonly offset: number
   readonly length: number
-}
-
-/** Numbers in [0, 1), always the same for the same seed (mulberry32). */
-function numbers(seed: number): () => number {
-  let state = seed
-  return () => {
-    state = (state + 0x6d2b79f5) | 0
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state)
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296
-  }
 }
 
 /** Cuts a blob into reads of uneven lengths, in order. */
@@ -39,7 +29,7 @@ function cut(size: number, random: () => number): Span[] {
  * reads hit it anywhere, some of the same bytes more than once. Every byte is compared.
  */
 export async function readLazily(blob: NydusBlob, expected: Buffer, seed: number): Promise<void> {
-  const random = numbers(seed)
+  const random = seededRandom(seed)
   assert.equal(await blob.size(), expected.length)
   const read = async ({ offset, length }: Span, kind: ReadKind) => {
     const bytes = await blob.read(offset, length, kind)

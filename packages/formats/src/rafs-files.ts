@@ -9,6 +9,19 @@ export interface BlobPart {
   readonly length: number
 }
 
+// The type of a file in its mode: inode(7).
+const TYPE_MASK = 0o170_000
+const DIRECTORY = 0o040_000
+const REGULAR = 0o100_000
+
+export function isDirectory(mode: number): boolean {
+  return (mode & TYPE_MASK) === DIRECTORY
+}
+
+export function isRegular(mode: number): boolean {
+  return (mode & TYPE_MASK) === REGULAR
+}
+
 /**
  * The files that a prefetch table names, each once, in the table's order: an entry that is a directory stands for all
  * files below it.

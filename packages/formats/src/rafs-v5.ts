@@ -1,4 +1,4 @@
-import { type BlobPart, filesBelow, MAX_CHUNKS, MAX_INODES } from './rafs-files.ts'
+import { type BlobPart, filesBelow, isDirectory, isRegular, MAX_CHUNKS, MAX_INODES } from './rafs-files.ts'
 import type { Records } from './records.ts'
 
 // The layout: nydus, rafs/src/metadata/layout/v5.rs.
@@ -7,9 +7,6 @@ const VERSION = 0x500
 const SUPER_BYTES = 8192
 const INODE_BYTES = 128
 const CHUNK_BYTES = 80
-const TYPE_MASK = 0o170_000
-const DIRECTORY = 0o040_000
-const REGULAR = 0o100_000
 const HAS_ATTRIBUTES = 4
 const MAX_BLOBS = 4096
 
@@ -30,7 +27,7 @@ export function readRafsV5(records: Records, blobId: string): readonly BlobPart[
   }
   const children = (ino: number): readonly number[] | undefined => {
     const at = inodeAt(ino)
-    if ((records.u32(at + 60) & TYPE_MASK) !== DIRECTORY) return undefined
+    if (!isDirectory(records.u32(at + 60))) return undefined
     const first = records.u32(at + 92)
     const count = Math.min(MAX_INODES, records.u32(at + 96))
     return Array.from({ length: count }, (_, index) => first + index)
@@ -38,7 +35,7 @@ export function readRafsV5(records: Records, blobId: string): readonly BlobPart[
   const first: BlobPart[] = [...blob.readAhead]
   for (const ino of filesBelow(readPrefetchTable(records), children)) {
     const at = inodeAt(ino)
-    if ((records.u32(at + 60) & TYPE_MASK) !== REGULAR) continue
+    if (!isRegular(records.u32(at + 60))) continue
     const count = records.u32(at + 96)
     const chunks = chunksAt(records, at)
     for (let index = 0; index < count; index++) {

@@ -1,4 +1,4 @@
-import { type BlobPart, filesBelow, MAX_CHUNKS, MAX_INODES } from './rafs-files.ts'
+import { type BlobPart, filesBelow, isDirectory, isRegular, MAX_CHUNKS, MAX_INODES } from './rafs-files.ts'
 import type { Records } from './records.ts'
 
 // The layout: nydus, rafs/src/metadata/layout/v6.rs. A superblock of EROFS, and after it one of nydus's own.
@@ -12,9 +12,6 @@ const CHUNK_BYTES = 80
 const CHUNK_ADDRESS_BYTES = 8
 const SLOT_BYTES = 32
 const DIRENT_BYTES = 12
-const TYPE_MASK = 0o170_000
-const DIRECTORY = 0o040_000
-const REGULAR = 0o100_000
 const FLAT_PLAIN = 0
 const FLAT_INLINE = 2
 const CHUNK_BASED = 4
@@ -83,7 +80,7 @@ function chunksOf(records: Records, about: Super, named: readonly number[], blob
   const chunks = new Set<number>()
   for (const file of filesBelow(named, inode => childrenOf(records, about, inode))) {
     const inode = readInode(records, about, file)
-    if ((inode.mode & TYPE_MASK) !== REGULAR || inode.layout !== CHUNK_BASED) continue
+    if (!isRegular(inode.mode) || inode.layout !== CHUNK_BASED) continue
     const addresses = inode.at + Math.ceil(inode.bodyAt / CHUNK_ADDRESS_BYTES) * CHUNK_ADDRESS_BYTES
     const count = Math.ceil(inode.size / about.chunkBytes)
     for (let index = 0; index < count; index++) {
@@ -142,7 +139,7 @@ function readInode(records: Records, about: Super, nid: number): Inode {
 
 function childrenOf(records: Records, about: Super, nid: number): readonly number[] | undefined {
   const inode = readInode(records, about, nid)
-  if ((inode.mode & TYPE_MASK) !== DIRECTORY) return undefined
+  if (!isDirectory(inode.mode)) return undefined
   const found: number[] = []
   const blocks = Math.ceil(inode.size / about.blockBytes)
   for (let block = 0; block < blocks && found.length < MAX_INODES; block++) {

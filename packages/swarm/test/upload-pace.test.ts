@@ -42,6 +42,16 @@ describe('the pace of uploads', () => {
     assert.ok(allowed <= LEAST + 2, `${allowed}`)
   })
 
+  it('sends no third one beside the first two because these take long, but does when nothing ends', () => {
+    const pace = new UploadPace(LEAST, MAX, 2)
+    for (let i = 0; i < LEAST; i++) {
+      assert.ok(pace.mayStart(0))
+      pace.started(0)
+    }
+    assert.ok(!pace.mayStart(700), 'two chunks of a third of a second are still on their way')
+    assert.ok(pace.mayStart(1500))
+  })
+
   it('fills the uplink where the word of an arrival comes late, and little more', () => {
     for (const late of [60, 100, 150]) {
       const { busy, allowed } = run(800, () => late)

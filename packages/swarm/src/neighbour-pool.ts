@@ -1,68 +1,35 @@
-import type { ReadonlyBitfield } from './bitfield.ts'
-import type { ChunkLayout } from './layout.ts'
+import { Holdings } from './holdings.ts'
 import { Neighbour } from './neighbour.ts'
-import type { PendingChunks } from './pending.ts'
 import { pickChunk } from './picker.ts'
-import type { Random } from './random.ts'
-import type { ReaderSet } from './readers.ts'
+import { Requests } from './requests.ts'
 import { restMs } from './retry.ts'
-import type { LinkDeed, SessionEffect, SessionLimits } from './session-contract.ts'
-import { sameBytes, ToldHashes } from './told-hashes.ts'
-import type { Wanted } from './wanted.ts'
+import type { SessionContext } from './session-context.ts'
+import type { LinkDeed } from './session-contract.ts'
+import { sameBytes } from './told-hashes.ts'
 
 /** A neighbour with as many requests in flight as this is not asked for anything without a slot. */
 const MAX_UNASKED = 2
 /** A request that takes this many times what its neighbour usually takes is late. */
 const LATE_FACTOR = 3
 
-/** What a pool shares with its session. */
-export interface PoolContext {
-  readonly layout: ChunkLayout
-  readonly held: ReadonlyBitfield
-  readonly pending: PendingChunks
-  readonly readers: ReaderSet
-  /** Chunks that only the origin may give: neighbours contradict each other about them. */
-  readonly disputed: Set<number>
-  readonly random: Random
-  readonly limits: SessionLimits
-  readonly wanted: Wanted
-  readonly emit: (effect: SessionEffect) => void
-}
-
-/** The neighbours of one download: what each holds, what each was asked for, who is believed. */
+/** The neighbours of one download: whom to ask for what, and who is asked no more. */
 export class NeighbourPool {
-  readonly #context: PoolContext
+  readonly #context: SessionContext
   readonly #neighbours = new Map<string, Neighbour>()
-  readonly #availability: Uint16Array
-  /** How many neighbours in this peer's own zone hold or expect each chunk. */
-  readonly #near: Uint16Array
-  readonly #told: ToldHashes
-  #verified: readonly Uint8Array[] | undefined
-  #inFlightBytes = 0
+  readonly #holdings: Holdings
+  readonly #requests: Requests
   /** Neighbours were told to wait because too much was in flight. */
   #full = false
-  /** Chunks that a stalled neighbour had offered: the scheduler believes they can be had, and leases them to nobody. */
-  readonly #orphans = new Set<number>()
 
-  constructor(context: PoolContext) {
+  constructor(context: SessionContext) {
     this.#context = context
-    this.#availability = new Uint16Array(context.layout.count)
-    this.#near = new Uint16Array(context.layout.count)
-    this.#told = new ToldHashes(context.layout.count)
-  }
-
-  /** The verified chunk list, against which everything is judged once it is known. */
-  set verified(hashes: readonly Uint8Array[] | undefined) {
-    this.#verified = hashes
-  }
-
-  get verified(): readonly Uint8Array[] | undefined {
-    return this.#verified
+    this.#holdings = new Holdings(context.layout.count, this.#neighbours)
+    this.#requests = new Requests(context)
   }
 
   /** Something is asked for. */
   get busy(): boolean {
-    return this.#inFlightBytes > 0
+    return this.#requests.any
   }
 
   /** Neighbours. */
@@ -91,62 +58,54 @@ export class NeighbourPool {
     const neighbour = this.#neighbours.get(id)
     if (neighbour === undefined) return
     this.#neighbours.delete(id)
-    this.#told.forget(id)
-    for (const chunk of neighbour.expected.indices()) this.#expectNoMore(neighbour, chunk)
-    for (const chunk of neighbour.held.indices()) this.#count(neighbour, chunk, -1)
+    this.#holdings.gone(neighbour, deed === 'stalled')
     const waiting = neighbour.inFlight.size > 0
-    this.#cancelAll(neighbour)
-    if (deed === 'stalled') for (const chunk of neighbour.held.indices()) this.#orphans.add(chunk)
+    this.#requests.callOff(neighbour)
     if (deed !== undefined && waiting) this.#context.emit({ type: 'blame', neighbour: id, deed })
   }
 
   /** Some chunks may be missing that only a stalled neighbour had offered. */
   get anyOrphans(): boolean {
-    return this.#orphans.size > 0
+    return this.#holdings.anyOrphans
   }
 
   /** Only a stalled neighbour had offered the chunk, and nobody does now. */
   isOrphan(chunk: number): boolean {
-    return this.#orphans.has(chunk) && !this.offers(chunk)
+    return this.#holdings.isOrphan(chunk)
   }
 
   /** A neighbour said that it holds a chunk with this sha256. */
   has(id: string, chunk: number, hash: Uint8Array): void {
     const neighbour = this.#neighbours.get(id)
-    const { layout, held, disputed } = this.#context
+    const { layout, held, belief } = this.#context
     if (neighbour === undefined || neighbour.distrusted || chunk < 0 || chunk >= layout.count) return
-    if (neighbour.held.set(chunk)) this.#count(neighbour, chunk, 1)
-    if (this.#told.told(id, chunk, hash) || this.#verified !== undefined || held.has(chunk)) return
-    for (const other of this.#neighbours.values()) {
-      // Someone lies; only the origin can tell who.
-      const contradicts = other.held.has(chunk) && !sameBytes(this.#told.of(other.id, chunk)!, hash)
-      if (other !== neighbour && contradicts) disputed.add(chunk)
-    }
+    const isContradicted = this.#holdings.has(neighbour, chunk, hash) === 'contradicted'
+    // Someone lies; only the origin can tell who.
+    if (isContradicted && belief.list === undefined && !held.has(chunk)) belief.dispute(chunk)
   }
 
   /** A neighbour expects a chunk from someone else. */
   expects(id: string, chunk: number): void {
     const neighbour = this.#neighbours.get(id)
-    if (neighbour === undefined || neighbour.distrusted || neighbour.far || neighbour.held.has(chunk)) return
-    if (neighbour.expected.set(chunk)) this.#near[chunk]!++
+    if (neighbour !== undefined && !neighbour.distrusted) this.#holdings.expects(neighbour, chunk)
   }
 
   lost(id: string, chunk: number): void {
     const neighbour = this.#neighbours.get(id)
-    if (neighbour !== undefined) this.#expectNoMore(neighbour, chunk)
-    if (neighbour?.held.clear(chunk) === true) this.#count(neighbour, chunk, -1)
+    if (neighbour !== undefined) this.#holdings.lost(neighbour, chunk)
   }
 
   /** Whether some neighbour holds a chunk. */
   offers(chunk: number): boolean {
-    return this.#availability[chunk]! > 0
+    return this.#holdings.holders(chunk) > 0
   }
 
   /** Whether a neighbour could give anything that is missing. */
   get offersMissing(): boolean {
-    const { held, disputed } = this.#context
+    const { held, belief } = this.#context
     for (const neighbour of this.#neighbours.values()) {
-      for (const chunk of neighbour.held.indices()) if (!held.has(chunk) && !disputed.has(chunk)) return true
+      for (const chunk of neighbour.held.indices())
+        if (!held.has(chunk) && !belief.isDisputed(chunk)) return true
     }
     return false
   }
@@ -155,14 +114,14 @@ export class NeighbourPool {
   slot(id: string, suggestion: number, now: number): void {
     const neighbour = this.#neighbours.get(id)
     if (neighbour === undefined) return this.#context.emit({ type: 'pass', neighbour: id })
-    this.#full = this.#inFlightBytes >= this.#context.limits.maxInFlightBytes
+    this.#full = this.#requests.full
     const mayAsk = !this.#full && !neighbour.distrusted && neighbour.restUntil <= now
     const chunk = mayAsk ? (this.#pick(neighbour, suggestion, now) ?? this.#steal(neighbour, now)) : undefined
     neighbour.idleSince = undefined
     neighbour.poked = undefined
     neighbour.passed = chunk === undefined
     if (chunk === undefined) this.#context.emit({ type: 'pass', neighbour: id })
-    else this.#request(neighbour, chunk, now)
+    else this.#requests.ask(neighbour, chunk, now)
   }
 
   /** The first bytes of a requested chunk came. */
@@ -173,13 +132,13 @@ export class NeighbourPool {
 
   /** Asks, without waiting for a slot, for what a reader of a range waits for, if it would believe it. */
   urge(now: number): void {
-    const { readers } = this.#context
-    if (this.#verified === undefined) return
+    const { readers, belief } = this.#context
+    if (belief.list === undefined) return
     for (const { from, to } of readers.strictWindows()) {
       for (let chunk = from; chunk < to; chunk++) {
         if (!this.offers(chunk) || !this.#isMissing(chunk)) continue
         const holder = this.#idlest(chunk, undefined, now)
-        if (holder !== undefined) this.#request(holder, chunk, now)
+        if (holder !== undefined) this.#requests.ask(holder, chunk, now)
       }
     }
   }
@@ -219,16 +178,13 @@ export class NeighbourPool {
    */
   arrived(id: string, chunk: number, hash: Uint8Array, now: number): boolean {
     const neighbour = this.#neighbours.get(id)
-    if (neighbour?.inFlight.has(chunk) === true) {
-      neighbour.arrived(chunk, now)
-      this.#ended(chunk)
-      if (this.#full && this.#inFlightBytes < this.#context.limits.maxInFlightBytes) {
-        this.#full = false
-        this.wantAgain(now)
-      }
+    const wasAsked = neighbour !== undefined && this.#requests.arrived(neighbour, chunk, now)
+    if (wasAsked && this.#full && !this.#requests.full) {
+      this.#full = false
+      this.wantAgain(now)
     }
-    const told = neighbour?.held.has(chunk) === true ? this.#told.of(id, chunk) : undefined
-    const expected = this.#verified?.[chunk] ?? told
+    const told = neighbour && this.#holdings.told(neighbour, chunk)
+    const expected = this.#context.belief.list?.[chunk] ?? told
     if (expected !== undefined && sameBytes(expected, hash)) {
       if (neighbour !== undefined) neighbour.failures = 0
       return true
@@ -242,19 +198,17 @@ export class NeighbourPool {
   /** A request came to nothing: the neighbour is left alone for a while. */
   failed(id: string, chunk: number, reason: 'missing' | 'busy' | 'failed', now: number): void {
     const neighbour = this.#neighbours.get(id)
-    if (neighbour === undefined || !neighbour.inFlight.delete(chunk)) return
-    neighbour.arriving.delete(chunk)
-    this.#ended(chunk)
-    if (reason === 'missing') this.lost(id, chunk)
+    if (neighbour === undefined || !this.#requests.failed(neighbour, chunk)) return
+    if (reason === 'missing') this.#holdings.lost(neighbour, chunk)
     this.#rest(neighbour, now)
-    this.unexpect(chunk)
+    this.#requests.unexpect(chunk)
   }
 
   /** The origin's own bytes of a chunk have this hash: whoever told another one lied. */
   provedByOrigin(chunk: number, hash: Uint8Array): void {
     for (const neighbour of [...this.#neighbours.values()]) {
-      if (neighbour.held.has(chunk) && !sameBytes(this.#told.of(neighbour.id, chunk)!, hash))
-        this.distrust(neighbour.id)
+      const told = this.#holdings.told(neighbour, chunk)
+      if (told !== undefined && !sameBytes(told, hash)) this.distrust(neighbour.id)
     }
   }
 
@@ -264,39 +218,28 @@ export class NeighbourPool {
     this.#context.emit({ type: 'blame', neighbour: id, deed: 'wrong-bytes' })
     if (neighbour === undefined || neighbour.distrusted) return
     neighbour.distrusted = true
-    for (const chunk of neighbour.expected.indices()) this.#expectNoMore(neighbour, chunk)
-    for (const chunk of [...neighbour.held.indices()]) {
-      this.#count(neighbour, chunk, -1)
-      neighbour.held.clear(chunk)
-    }
-    this.#told.forget(id)
-    this.#cancelAll(neighbour)
+    this.#holdings.gone(neighbour, false)
+    this.#requests.callOff(neighbour)
   }
 
   /** A chunk is held now: nobody needs to send it any more. */
   cancel(chunk: number): void {
     if (this.#context.pending.isFree(chunk)) return
-    for (const neighbour of this.#neighbours.values()) {
-      if (!neighbour.inFlight.delete(chunk)) continue
-      neighbour.arriving.delete(chunk)
-      this.#ended(chunk)
-      this.#context.emit({ type: 'cancel', neighbour: neighbour.id, chunk })
-    }
+    for (const neighbour of this.#neighbours.values()) this.#requests.cancel(neighbour, chunk)
   }
 
   /** Cancels the requests for chunks that are not wanted any more. */
   callOff(isWanted: (chunk: number) => boolean): void {
-    for (const neighbour of this.#neighbours.values()) {
-      for (const chunk of [...neighbour.inFlight.keys()]) {
-        if (isWanted(chunk)) continue
-        this.#takeBack(neighbour, chunk)
-        this.unexpect(chunk)
-      }
-    }
+    for (const neighbour of this.#neighbours.values()) this.#requests.callOff(neighbour, isWanted)
+  }
+
+  /** A chunk that came could not be kept: others may offer it again, if nobody else is asked for it. */
+  unexpect(chunk: number): void {
+    this.#requests.unexpect(chunk)
   }
 
   stop(): void {
-    for (const neighbour of this.#neighbours.values()) this.#cancelAll(neighbour)
+    for (const neighbour of this.#neighbours.values()) this.#requests.callOff(neighbour)
   }
 
   /**
@@ -315,8 +258,8 @@ export class NeighbourPool {
         if (!moves && !this.#isLate(slow, now - since)) continue
         const other = this.#idlest(chunk, slow, now)
         if (other === undefined) continue
-        if (moves) this.#takeBack(slow, chunk)
-        this.#request(other, chunk, now)
+        if (moves) this.#requests.cancel(slow, chunk)
+        this.#requests.ask(other, chunk, now)
       }
     }
   }
@@ -333,15 +276,15 @@ export class NeighbourPool {
       if (other === neighbour) continue
       for (const [candidate, since] of other.inFlight) {
         if (since >= oldest || !this.#isWaiting(other, candidate, now - since)) continue
-        if (!neighbour.held.has(candidate) || this.#context.disputed.has(candidate)) continue
-        if (this.#isNearer(neighbour, candidate)) continue
+        if (!neighbour.held.has(candidate) || this.#context.belief.isDisputed(candidate)) continue
+        if (this.#holdings.isNearer(neighbour, candidate)) continue
         victim = other
         chunk = candidate
         oldest = since
       }
     }
     if (victim === undefined) return undefined
-    this.#takeBack(victim, chunk)
+    this.#requests.cancel(victim, chunk)
     return chunk
   }
 
@@ -349,13 +292,6 @@ export class NeighbourPool {
   #isWaiting(neighbour: Neighbour, chunk: number, ageMs: number): boolean {
     const usual = neighbour.responseMs ?? this.#context.limits.hedgeAfterMs
     return ageMs >= usual && !neighbour.arriving.has(chunk)
-  }
-
-  #takeBack(neighbour: Neighbour, chunk: number): void {
-    neighbour.inFlight.delete(chunk)
-    neighbour.arriving.delete(chunk)
-    this.#ended(chunk)
-    this.#context.emit({ type: 'cancel', neighbour: neighbour.id, chunk })
   }
 
   #isLate(neighbour: Neighbour, ageMs: number): boolean {
@@ -373,14 +309,9 @@ export class NeighbourPool {
     return best
   }
 
-  /** Someone in this peer's own zone has the chunk or expects it, and this neighbour is in another one. */
-  #isNearer(neighbour: Neighbour, chunk: number): boolean {
-    return neighbour.far && this.#near[chunk]! > 0
-  }
-
   #isMissing(chunk: number): boolean {
-    const { held, pending, disputed } = this.#context
-    return !held.has(chunk) && pending.isFree(chunk) && !disputed.has(chunk)
+    const { held, pending, belief } = this.#context
+    return !held.has(chunk) && pending.isFree(chunk) && !belief.isDisputed(chunk)
   }
 
   #pick(
@@ -393,55 +324,22 @@ export class NeighbourPool {
     const isWanted = (chunk: number): boolean =>
       this.#isMissing(chunk) &&
       wanted.ofNeighbours(chunk, now) &&
-      (where === 'anywhere' || !this.#isNearer(neighbour, chunk))
+      (where === 'anywhere' || !this.#holdings.isNearer(neighbour, chunk))
     const isThere = (chunk: number): boolean => neighbour.held.has(chunk) && isWanted(chunk)
     const urgent = readers.urgent(isThere)
     const early = urgent ?? wanted.order.named(isThere)
     // What is scarce among the neighbours is better chosen for everyone's sake than for a reader's.
-    const isCommon = early !== undefined && this.#availability[early]! * 2 >= this.#neighbours.size
+    const isCommon = early !== undefined && this.#holdings.holders(early) * 2 >= this.#neighbours.size
     if (isCommon || (urgent !== undefined && readers.anyStrict)) return early
     if (suggestion !== undefined && suggestion < layout.count && isWanted(suggestion)) return suggestion
-    return pickChunk(neighbour.held, held, isWanted, chunk => this.#availability[chunk]!, random)
-  }
-
-  #count(neighbour: Neighbour, chunk: number, change: 1 | -1): void {
-    this.#availability[chunk]! += change
-    if (!neighbour.far && !neighbour.expected.has(chunk)) this.#near[chunk]! += change
-  }
-
-  #expectNoMore(neighbour: Neighbour, chunk: number): void {
-    if (neighbour.expected.clear(chunk) && !neighbour.held.has(chunk)) this.#near[chunk]!--
-  }
-
-  #request(neighbour: Neighbour, chunk: number, now: number): void {
-    neighbour.inFlight.set(chunk, now)
-    this.#context.pending.begin(chunk)
-    this.#inFlightBytes += this.#context.layout.length(chunk)
-    this.#context.wanted.asked(chunk, now)
-    this.#context.emit({ type: 'request', neighbour: neighbour.id, chunk })
-  }
-
-  #ended(chunk: number): void {
-    this.#context.pending.end(chunk)
-    this.#inFlightBytes -= this.#context.layout.length(chunk)
-  }
-
-  #cancelAll(neighbour: Neighbour): void {
-    const chunks = [...neighbour.inFlight.keys()]
-    neighbour.inFlight.clear()
-    neighbour.arriving.clear()
-    for (const chunk of chunks) {
-      this.#ended(chunk)
-      this.#context.emit({ type: 'cancel', neighbour: neighbour.id, chunk })
-      this.unexpect(chunk)
-    }
+    return pickChunk(neighbour.held, held, isWanted, chunk => this.#holdings.holders(chunk), random)
   }
 
   #poke(neighbour: Neighbour, now: number): boolean {
     const chunk = this.#pick(neighbour, undefined, now, 'anywhere')
     if (chunk === undefined) return false
     neighbour.poked = chunk
-    this.#request(neighbour, chunk, now)
+    this.#requests.ask(neighbour, chunk, now)
     return true
   }
 
@@ -450,11 +348,5 @@ export class NeighbourPool {
     if (now < neighbour.restUntil) return
     neighbour.failures++
     neighbour.restUntil = now + restMs(neighbour.failures, this.#context.random)
-  }
-
-  /** Others may offer the chunk again, if nobody else is asked for it. */
-  unexpect(chunk: number): void {
-    const { pending, held, emit } = this.#context
-    if (pending.isFree(chunk) && !held.has(chunk)) emit({ type: 'unexpect', chunk })
   }
 }

@@ -1,6 +1,6 @@
 import { firstFreeRun, runChunks } from './extents.ts'
-import type { PoolContext } from './neighbour-pool.ts'
 import { restMs } from './retry.ts'
+import type { SessionContext } from './session-context.ts'
 
 interface OriginFetch {
   readonly id: number
@@ -22,7 +22,7 @@ export interface OriginFailure {
 
 /** One download's reads of its origin: which run now, what failed, how many leases are asked for. */
 export class OriginPlan {
-  readonly #context: PoolContext
+  readonly #context: SessionContext
   readonly #fetches = new Map<number, OriginFetch>()
   #nextFetch = 1
   #failures = 0
@@ -35,7 +35,7 @@ export class OriginPlan {
   #wholeFrom: number | undefined
   #demanded = -1
 
-  constructor(context: PoolContext) {
+  constructor(context: SessionContext) {
     this.#context = context
   }
 

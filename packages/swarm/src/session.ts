@@ -1,11 +1,15 @@
+import { Belief } from './belief.ts'
 import type { Bitfield, ReadonlyBitfield } from './bitfield.ts'
 import type { Run } from './extents.ts'
 import type { ChunkLayout } from './layout.ts'
-import { NeighbourPool, type PoolContext } from './neighbour-pool.ts'
+import { NeighbourPool } from './neighbour-pool.ts'
+import { OriginNeed } from './origin-need.ts'
 import { type OriginFailure, OriginPlan } from './origin-plan.ts'
+import { Patience } from './patience.ts'
 import { PendingChunks } from './pending.ts'
 import type { Random } from './random.ts'
 import { ReaderSet } from './readers.ts'
+import type { SessionContext } from './session-context.ts'
 import {
   type Allowance,
   type Appetite,
@@ -15,41 +19,26 @@ import {
   type SessionEffect,
   type SessionLimits,
 } from './session-contract.ts'
-import { sameBytes } from './told-hashes.ts'
 import { Wanted } from './wanted.ts'
 
 /**
- * The decisions of one blob's download on one peer: which chunk to request from whom, when to read the origin, when
- * to stop waiting. It performs nothing: each event updates the state, and {@link takeEffects} tells what to do.
+ * The decisions of one blob's download on one peer: which chunk to request from whom ({@link NeighbourPool}), when to read the
+ * origin ({@link OriginNeed}), when to stop waiting ({@link Patience}). It performs nothing: each event updates the state, and {@link takeEffects} tells what to do.
  * Time and randomness come in, so that the simulator runs this very code.
  */
 export class DownloadSession {
   readonly layout: ChunkLayout
   readonly #held: ReadonlyBitfield
-  readonly #trusted: Bitfield
-  /** Chunks that are believed for the verified list alone. */
-  readonly #trustedByList = new Set<number>()
-  readonly #random: Random
   readonly #limits: SessionLimits
   readonly #pending: PendingChunks
   readonly #readers: ReaderSet
-  readonly #disputed = new Set<number>()
+  readonly #wanted: Wanted
+  readonly #belief: Belief
+  readonly #patience: Patience
   readonly #pool: NeighbourPool
   readonly #origin: OriginPlan
+  readonly #need: OriginNeed
   #effects: SessionEffect[] = []
-  #schedulerUp: boolean
-  #schedulerAnswered = false
-  /** Neighbours that the scheduler named, and when. */
-  #named = 0
-  #namedAt = 0
-  readonly #wanted: Wanted
-  #startedAt: number
-  #lastByteAt: number
-  #tickedAt: number
-  #rescueAt: number
-  #rescuing = false
-  /** When a neighbour last told of a chunk. */
-  #heardAt = Number.NEGATIVE_INFINITY
   #active = true
 
   /**
@@ -70,40 +59,36 @@ export class DownloadSession {
     const { layout, held, trusted, random, now } = options
     this.layout = layout
     this.#held = held
-    this.#trusted = trusted
-    this.#random = random
     this.#limits = { ...DEFAULT_SESSION_LIMITS, ...options.limits }
     this.#pending = new PendingChunks(layout)
     this.#readers = new ReaderSet(held, trusted, this.#limits.readerWindow)
     this.#wanted = new Wanted(layout, held, this.#readers, options.allowance)
-    const context: PoolContext = {
+    this.#belief = new Belief(held, trusted)
+    this.#patience = new Patience(this.#limits, random, options.schedulerUp, now)
+    const context: SessionContext = {
       layout,
       held,
       random,
       pending: this.#pending,
       readers: this.#readers,
-      disputed: this.#disputed,
+      belief: this.#belief,
       limits: this.#limits,
       wanted: this.#wanted,
       emit: effect => void this.#effects.push(effect),
     }
     this.#pool = new NeighbourPool(context)
     this.#origin = new OriginPlan(context)
-    this.#schedulerUp = options.schedulerUp
-    this.#startedAt = now
-    this.#lastByteAt = now
-    this.#tickedAt = now
-    this.#rescueAt = this.#nextRescue(now)
+    this.#need = new OriginNeed(context, this.#patience, this.#pool, this.#origin)
   }
 
   /** Every chunk is held. */
   get complete(): boolean {
-    return this.#held.count === this.layout.count
+    return this.#wanted.complete
   }
 
   /** The verified chunk list, once known. */
   get verifiedHashes(): readonly Uint8Array[] | undefined {
-    return this.#pool.verified
+    return this.#belief.list
   }
 
   /** What is to be done since the last call. */
@@ -167,40 +152,26 @@ export class DownloadSession {
    * origin itself: nobody nearby can give it soon who is believed.
    */
   onlyOriginServes(chunk: number, waitedMs: number, now: number): boolean {
-    if (this.#wanted.isWholeOnly) return false
-    if (waitedMs >= this.#limits.hedgeAfterMs) return true
-    // For those who read everything it is on its way from there.
-    if (this.#wanted.level === 'everything' && this.#origin.isNext(chunk)) return false
-    if (this.#schedulerUp && !this.#schedulerAnswered) {
-      return now - this.#startedAt >= this.#limits.schedulerPatienceMs
-    }
-    if (this.#pool.verified === undefined || this.#disputed.has(chunk)) return true
-    if (this.#pool.offers(chunk)) return false
-    const isEarly = now - this.#namedAt < this.#limits.introductionMs
-    return !isEarly || this.#pool.introduced >= this.#named
+    return this.#need.onlyOriginServes(chunk, waitedMs, now)
   }
 
   // ---- the scheduler
 
   schedulerChanged(up: boolean, now: number): void {
-    this.#schedulerUp = up
-    this.#schedulerAnswered = false
+    this.#patience.schedulerChanged(up, now)
     this.#origin.demandAnew()
-    this.#startedAt = now
     if (!up) this.#origin.leasesGone()
     this.#pump(now)
   }
 
   /** The scheduler said who the neighbours are, `named` of them: it is there. */
   schedulerAnswered(now: number, named = 0): void {
-    this.#schedulerAnswered = true
-    this.#named = named
-    this.#namedAt = now
+    this.#patience.neighboursNamed(named, now)
     this.#pump(now)
   }
 
   leased(lease: number, from: number, to: number, now: number): void {
-    this.#schedulerAnswered = true
+    this.#patience.schedulerSpoke()
     const mayRead = (chunk: number): boolean => this.#active && this.#wanted.take(chunk, now)
     this.#origin.leased(lease, from, to, mayRead)
     this.#pump(now)
@@ -219,19 +190,8 @@ export class DownloadSession {
     hashes: readonly Uint8Array[] | undefined,
     hashOf: (chunk: number) => Uint8Array | undefined,
   ): number[] {
-    this.#pool.verified = hashes
     this.#wanted.isListed = hashes !== undefined
-    const wrong: number[] = []
-    for (const chunk of this.#trustedByList) this.#trusted.clear(chunk)
-    this.#trustedByList.clear()
-    if (hashes === undefined) return wrong
-    this.#disputed.clear()
-    for (const chunk of this.#held.indices()) {
-      const hash = hashOf(chunk)
-      if (hash !== undefined && sameBytes(hash, hashes[chunk]!)) this.#trustByList(chunk)
-      else if (!this.#trusted.has(chunk)) wrong.push(chunk)
-    }
-    return wrong
+    return this.#belief.takeList(hashes, hashOf)
   }
 
   // ---- neighbours
@@ -279,8 +239,8 @@ export class DownloadSession {
   }
 
   neighboursChanged(now: number): void {
-    this.#heardAt = now
-    if (this.#readers.anyStrict || this.#disputed.size > 0) this.#pump(now)
+    this.#patience.neighboursSpoke(now)
+    if (this.#readers.anyStrict || this.#belief.anyDisputed) this.#pump(now)
   }
 
   /**
@@ -292,8 +252,8 @@ export class DownloadSession {
       this.#pump(now)
       return 'wrong'
     }
-    this.#lastByteAt = now
-    if (this.#held.has(chunk) || this.#disputed.has(chunk)) return 'late'
+    this.#patience.byteCame(now)
+    if (this.#held.has(chunk) || this.#belief.isDisputed(chunk)) return 'late'
     this.#pending.begin(chunk)
     return 'keep'
   }
@@ -314,14 +274,14 @@ export class DownloadSession {
 
   /** Bytes are flowing from somewhere; keeps the watchdogs quiet. */
   bytesFlowed(now: number): void {
-    this.#lastByteAt = now
+    this.#patience.byteCame(now)
   }
 
   /** Judges a chunk that was read from the origin for this peer: 'late' ones need not be stored. */
   chunkFromOrigin(chunk: number, hash: Uint8Array, now: number): 'keep' | 'late' {
-    this.#lastByteAt = now
+    this.#patience.byteCame(now)
     this.#origin.succeeded()
-    this.#disputed.delete(chunk)
+    this.#belief.settle(chunk)
     this.#pool.provedByOrigin(chunk, hash)
     return this.#held.has(chunk) ? 'late' : 'keep'
   }
@@ -336,7 +296,7 @@ export class DownloadSession {
 
   /** Chunks that only the origin may give from now on. */
   onlyFromOrigin(chunks: Iterable<number>, now: number): void {
-    for (const chunk of chunks) this.#disputed.add(chunk)
+    for (const chunk of chunks) this.#belief.dispute(chunk)
     this.#pump(now)
   }
 
@@ -344,16 +304,9 @@ export class DownloadSession {
 
   /** A chunk that was judged 'keep' is in the store; `by` says who sent it. */
   chunkStored(chunk: number, by: ChunkOrigin, now: number): void {
-    if (by.kind === 'neighbour') {
-      this.#pending.end(chunk)
-      if (this.#pool.verified !== undefined) this.#trustByList(chunk)
-      this.#rescuing = false
-    } else {
-      this.#trusted.set(chunk)
-      this.#trustedByList.delete(chunk)
-    }
-    this.#lastByteAt = now
-    this.#rescueAt = this.#nextRescue(now)
+    if (by.kind === 'neighbour') this.#pending.end(chunk)
+    this.#belief.stored(chunk, by.kind)
+    this.#patience.chunkCame(by.kind, now)
     this.#pool.cancel(chunk)
     if (by.kind === 'neighbour') this.#pool.pokeOn(by.id, chunk, now)
     this.#pump(now)
@@ -365,7 +318,7 @@ export class DownloadSession {
       this.#pending.end(chunk)
       this.#pool.unexpect(chunk)
     }
-    this.#trusted.clear(chunk)
+    this.#belief.lost(chunk)
     this.#pump(now)
   }
 
@@ -381,14 +334,10 @@ export class DownloadSession {
    * on its way says nothing about those who send it.
    */
   tick(now: number, limited = false): void {
-    const passed = now - this.#tickedAt
-    this.#tickedAt = now
     if (!this.#active) return
-    if (this.#wanted.level !== 'everything' || this.#satisfied()) {
+    if (this.#wanted.level !== 'everything' || this.#wanted.satisfied) {
       // Readers of ranges go to the origin themselves, and what comes in the background comes when it comes.
-      this.#lastByteAt = now
-      this.#rescueAt = this.#nextRescue(now)
-      this.#rescuing = false
+      this.#patience.rest(now)
       if (this.#wanted.level !== 'nothing') {
         this.#pool.wantAgain(now)
         this.#pool.poke(now)
@@ -399,48 +348,24 @@ export class DownloadSession {
     }
     // Where nothing is on its way it is not the limits that hold it back.
     const heldBack = limited && (this.#pool.busy || this.#origin.busy)
-    if (heldBack) {
-      this.#lastByteAt += passed
-      this.#rescueAt += passed
-    }
-    if (now - this.#lastByteAt > this.#limits.giveUpAfterMs) {
+    const isCold = (): boolean => this.#pool.size > 0 && !this.#pool.offersMissing
+    if (!this.#patience.wait(now, heldBack, isCold)) {
       this.#giveUp()
       return
     }
-    if (now >= this.#rescueAt + this.#extraPatience(now)) this.#rescuing = true
     this.#pool.wantAgain(now)
     if (!heldBack) this.#pool.hedge(now)
-    if (now - this.#lastByteAt > this.#limits.pokeAfterMs) this.#pool.poke(now)
+    if (this.#patience.quietMs(now) > this.#limits.pokeAfterMs) this.#pool.poke(now)
     this.#pump(now)
   }
 
   // ---- inside
-
-  #trustByList(chunk: number): void {
-    if (this.#trusted.set(chunk)) this.#trustedByList.add(chunk)
-  }
 
   /** Calls off what nobody wants. */
   #callOff(): void {
     if (this.#wanted.level !== 'nothing') return
     this.#origin.stop()
     this.#pool.callOff(chunk => this.#readers.wants(chunk))
-  }
-
-  #satisfied(): boolean {
-    return this.complete && (!this.#wanted.isWholeOnly || this.#readers.strictSatisfied)
-  }
-
-  /** How much longer than usual this peer waits before it reads the origin on its own account, ms. */
-  #extraPatience(now: number): number {
-    const { rescueAfterMs, coldRescueAfterMs, aliveMs } = this.#limits
-    const isAlive = now - this.#heardAt < aliveMs
-    const isCold = this.#pool.size > 0 && !this.#pool.offersMissing
-    return isAlive || isCold ? coldRescueAfterMs - rescueAfterMs : 0
-  }
-
-  #nextRescue(now: number): number {
-    return now + this.#limits.rescueAfterMs * (1 + this.#random() / 2)
   }
 
   #giveUp(): void {
@@ -451,62 +376,6 @@ export class DownloadSession {
   #pump(now: number): void {
     if (!this.#active) return
     this.#pool.urge(now)
-    const wanted = this.#wanted.level
-    if (wanted === 'background') return this.#pumpBackground(now)
-    if (this.#schedulerUp) {
-      const isNeeded = wanted === 'everything' && !this.complete
-      this.#origin.demand(isNeeded ? Number.POSITIVE_INFINITY : 0, now)
-    }
-    if (wanted !== 'everything' || this.#satisfied()) return
-    if (this.#origin.mayRead(this.#rescuing, now)) this.#readOrigin(now)
-  }
-
-  /** One origin read at a time, and none while the allowance is used up. */
-  #pumpBackground(now: number): void {
-    const next = this.#wanted.nextInBackground(now)
-    if (this.#schedulerUp) this.#origin.demand(next === undefined ? 0 : 1, now, next)
-    if (next === undefined || !this.#origin.mayRead(false, now)) return
-    const isOwn = this.#ownRule(now)
-    if (!isOwn && this.#disputed.size === 0 && !this.#pool.anyOrphans) return
-    const isDue = (chunk: number): boolean =>
-      isOwn ? this.#isMissing(chunk) && !this.#comesFromNeighbours(chunk) : this.#onlyOriginWillDo(chunk)
-    if (this.#origin.busy) return
-    const chunk = this.#wanted.order.next(
-      missing => this.#pending.isFree(missing) && isDue(missing) && this.#wanted.take(missing, now),
-    )
-    if (chunk !== undefined) this.#origin.readOne(chunk)
-  }
-
-  #readOrigin(now: number): void {
-    if (this.#ownRule(now)) {
-      this.#origin.readFree(chunk => this.#isMissing(chunk) && !this.#comesFromNeighbours(chunk))
-    } else if (this.#disputed.size > 0 || this.#pool.anyOrphans || this.#needsOrigin) {
-      // The scheduler sees no need, since these are held somewhere; but only the origin's own bytes will do.
-      this.#origin.readFree(chunk => this.#onlyOriginWillDo(chunk))
-    }
-  }
-
-  get #needsOrigin(): boolean {
-    return this.#wanted.isWholeOnly && this.#readers.anyStrict
-  }
-
-  /** No scheduler, a silent one, or no progress under it: this peer reads the origin on its own account. */
-  #ownRule(now: number): boolean {
-    if (!this.#schedulerUp) return true
-    if (!this.#schedulerAnswered) return now - this.#startedAt >= this.#limits.schedulerPatienceMs
-    return this.#rescuing
-  }
-
-  #isMissing(chunk: number): boolean {
-    return !this.#held.has(chunk) || (this.#wanted.isWholeOnly && this.#readers.needsOrigin(chunk))
-  }
-
-  #onlyOriginWillDo(chunk: number): boolean {
-    if (this.#wanted.isWholeOnly && this.#readers.needsOrigin(chunk)) return true
-    return !this.#held.has(chunk) && (this.#disputed.has(chunk) || this.#pool.isOrphan(chunk))
-  }
-
-  #comesFromNeighbours(chunk: number): boolean {
-    return !this.#rescuing && this.#pool.offers(chunk) && !this.#onlyOriginWillDo(chunk)
+    this.#need.pump(now)
   }
 }

@@ -7,6 +7,7 @@ import type { Allowance, Appetite } from './session-contract.ts'
 /** Which chunks of one blob are wanted now: by its readers, or for their own sake. */
 export class Wanted {
   readonly #layout: ChunkLayout
+  readonly #held: ReadonlyBitfield
   readonly #readers: ReaderSet
   readonly #allowance: Allowance | undefined
   /** In which order the background fetches what is missing. */
@@ -26,6 +27,7 @@ export class Wanted {
     allowance: Allowance | undefined,
   ) {
     this.#layout = layout
+    this.#held = held
     this.order = new BackgroundOrder(held)
     this.#readers = readers
     this.#allowance = allowance
@@ -34,6 +36,16 @@ export class Wanted {
   /** How much is wanted, readers of ranges aside. */
   get level(): Appetite {
     return this.#readers.anyWhole || this.isWholeOnly ? 'everything' : this.appetite
+  }
+
+  /** Every chunk is held. */
+  get complete(): boolean {
+    return this.#held.count === this.#layout.count
+  }
+
+  /** Every chunk is held, and believed by itself where a reader that waits for the whole blob needs that. */
+  get satisfied(): boolean {
+    return this.complete && (!this.isWholeOnly || this.#readers.strictSatisfied)
   }
 
   /** Whether neighbours are to be asked for a missing chunk now. */

@@ -1,27 +1,20 @@
-import { ChunkRefusedError, type FetchedChunk, type Link } from '@darter/exchange'
-import { DarterError, type Digest, digestAlgorithm, digestHex } from '@darter/oci'
+import type { Link } from '@darter/exchange'
+import { type Digest, digestAlgorithm, digestHex } from '@darter/oci'
 import type { Logger } from '@darter/runtime'
-import { type BlobProof, ChunkCorruptError, ChunkMissingError, type StoredBlob } from '@darter/store'
-import {
-  Bitfield,
-  type ChunkOrigin,
-  DEFAULT_SESSION_LIMITS,
-  DownloadSession,
-  type SessionEffect,
-} from '@darter/swarm'
+import { type BlobProof, ChunkMissingError, type StoredBlob } from '@darter/store'
+import { Bitfield, DEFAULT_SESSION_LIMITS, DownloadSession } from '@darter/swarm'
 import type { PeerAddress } from '@darter/wire'
-import { writeChunk } from './chunk-writer.ts'
 import type { BlobSource, ByteSpan } from './contract.ts'
+import { DigestCheck } from './digest-check.ts'
 import type { DownloadContext, DownloadReader } from './download-contract.ts'
-import { NoSourceError, OriginCorruptError, OriginSizeError, PeerStoppingError } from './errors.ts'
+import { PeerStoppingError } from './errors.ts'
+import { Intake } from './intake.ts'
 import { deedOf, Membership } from './membership.ts'
 import { NeighbourRequests } from './neighbour-requests.ts'
 import type { LinkedDownload } from './neighbourhood.ts'
-import { type FetchFailure, OriginFetches } from './origin-fetches.ts'
-import { type ContentKind, type OriginChunk } from './origin-reader.ts'
-import { PrefixHasher } from './prefix-hasher.ts'
-import { listDecides, proofOf, splitList } from './proof.ts'
-import { Provenance } from './provenance.ts'
+import { OriginFetches } from './origin-fetches.ts'
+import type { ContentKind } from './origin-reader.ts'
+import { Performer } from './performer.ts'
 import { Ranges } from './ranges.ts'
 import { type ReaderAnswer, ReaderDesk } from './reader-desk.ts'
 
@@ -33,8 +26,9 @@ type State =
   | { readonly kind: 'failed'; readonly error: Error }
 
 /**
- * One blob on its way to this machine, shared by all callers: performs what {@link DownloadSession} decides, keeps
- * verified chunks in the store, and settles the blob's own digest.
+ * One blob on its way to this machine, shared by all callers: puts its parts together ({@link DownloadSession} decides,
+ * {@link Performer} does, {@link Intake} keeps, {@link DigestCheck} has the last word), hears what happens outside, and knows
+ * when it ends.
  */
 export class Download implements LinkedDownload {
   readonly digest: Digest
@@ -44,9 +38,7 @@ export class Download implements LinkedDownload {
   readonly ended: Promise<void>
   readonly #context: DownloadContext
   readonly #log: Logger
-  readonly #content: Digest
   readonly #session: DownloadSession
-  readonly #hasher: PrefixHasher
   readonly #trusted: Bitfield
   readonly #origin: OriginFetches
   readonly #membership: Membership
@@ -56,16 +48,16 @@ export class Download implements LinkedDownload {
     () => this.#now(),
   )
   readonly #requests: NeighbourRequests
-  readonly #provenance = new Provenance()
+  readonly #check: DigestCheck
+  readonly #intake: Intake
+  readonly #performer: Performer
   readonly #work = new Set<Promise<void>>()
   readonly #onEnd: () => void
   readonly #resolveEnded: () => void
   #state: State = { kind: 'running' }
   #timer: NodeJS.Timeout | undefined
-  #lastError: Error | undefined
   #released = false
   #settled = false
-  #listRefuted: boolean
 
   constructor(options: {
     readonly stored: StoredBlob
@@ -89,11 +81,8 @@ export class Download implements LinkedDownload {
     this.kind = options.kind
     this.#context = context
     this.#log = context.log.child({ blob: stored.digest })
-    this.#content = content
-    this.#hasher = new PrefixHasher(stored, content)
     this.#trusted = new Bitfield(stored.layout.count)
     if (options.trustHeld) for (const chunk of stored.held.indices()) this.#trusted.set(chunk)
-    this.#listRefuted = options.listRefuted
     this.#onEnd = options.onEnd
     const { promise, resolve } = Promise.withResolvers<void>()
     this.ended = promise
@@ -126,7 +115,7 @@ export class Download implements LinkedDownload {
       lingerMs: options.lingerMs,
       goesOn: chunk => this.#answer(chunk, true, this.#now()).kind === 'origin',
       onBytes: count => context.metrics.receivedFromOrigin(count),
-      onChunk: chunk => this.#keepFromOrigin(chunk),
+      onChunk: chunk => this.#intake.fromOrigin(chunk),
       onRangesIgnored: () => {
         this.#session.rangesIgnored(this.#now())
         this.#perform()
@@ -149,11 +138,43 @@ export class Download implements LinkedDownload {
       zone: context.zone,
       onLinked: (id, far) => this.#session.neighbourUp(id, far),
     })
-    if (stored.layout.count === 1 && digestAlgorithm(this.#content) === 'sha256') {
+    this.#check = new DigestCheck({
+      stored,
+      content,
+      log: this.#log,
+      list: () => this.#session.verifiedHashes,
+      on: {
+        right: proof => this.#succeed(proof),
+        wrong: () => this.#intake.audit(),
+        unreadable: () => this.#storeFull(),
+        work: work => this.#track(work),
+      },
+    })
+    const shared = { stored, context, log: this.#log, session: this.#session, membership: this.#membership }
+    this.#intake = new Intake({
+      ...shared,
+      content,
+      ranges: this.#ranges,
+      readers: this.#readers,
+      check: this.#check,
+      listRefuted: options.listRefuted,
+      on: {
+        changed: () => this.#perform(),
+        full: () => this.#storeFull(),
+        failed: error => this.#fail(error),
+        work: work => this.#track(work),
+      },
+    })
+    this.#performer = new Performer({
+      ...shared,
+      requests: this.#requests,
+      origin: this.#origin,
+      intake: this.#intake,
+      on: { failed: error => this.#fail(error), work: work => this.#track(work) },
+    })
+    if (stored.layout.count === 1 && digestAlgorithm(content) === 'sha256') {
       // The only chunk's sha256 is the blob's digest: nobody needs to vouch for it.
-      this.#session.verifiedList([Buffer.from(digestHex(this.#content), 'hex')], index =>
-        stored.chunkHash(index),
-      )
+      this.#session.verifiedList([Buffer.from(digestHex(content), 'hex')], index => stored.chunkHash(index))
     }
   }
 
@@ -161,7 +182,7 @@ export class Download implements LinkedDownload {
   start(): void {
     this.#membership.join(this.#state.kind === 'running')
     this.#timer = setInterval(() => this.#tick(), TICK_MS)
-    this.#settle()
+    this.#check.look()
     this.#perform()
   }
 
@@ -199,7 +220,7 @@ export class Download implements LinkedDownload {
       settled: () => this.#settled,
       provenance: chunk => {
         if (before.has(chunk)) return 'disk'
-        return this.#provenance.isFromOrigin(chunk) ? 'origin' : 'peer'
+        return this.#intake.isFromOrigin(chunk) ? 'origin' : 'peer'
       },
       end: isDone => {
         if (!this.#readers.remove(id)) return
@@ -250,13 +271,8 @@ export class Download implements LinkedDownload {
 
   verified(hashes: Uint8Array): void {
     if (this.#state.kind !== 'running' || this.stored.layout.count === 1) return
-    const list = hashes.length === 0 || this.#listRefuted ? undefined : splitList(hashes)
-    const wrong = this.#session.verifiedList(list, index => this.stored.chunkHash(index))
-    this.#readers.provedWrong(wrong, this.digest)
-    for (const chunk of wrong) this.#track(this.stored.dropChunk(chunk))
-    if (this.#listDecides) this.#hasher.stop()
-    else this.#hashOn()
-    this.#settle()
+    this.#intake.listTold(hashes)
+    this.#check.listChanged()
     this.#readers.wake()
     this.#perform()
   }
@@ -305,274 +321,13 @@ export class Download implements LinkedDownload {
 
   /** The store dropped a chunk: it rotted, or was proved wrong. */
   chunkDropped(chunk: number): void {
-    this.#provenance.lost(chunk)
+    this.#intake.dropped(chunk)
     this.#trusted.clear(chunk)
     if (this.#state.kind === 'complete') this.#fail(new ChunkMissingError(this.digest, chunk))
     if (this.#state.kind !== 'running') return
     this.#membership.lost(chunk)
-    // The one that the hash stands at may have gone into it in part.
-    if (chunk <= this.#hasher.chunks) this.#hasher.restart()
+    this.#check.lost(chunk)
     this.#session.chunkLost(chunk, undefined, this.#now())
-    this.#perform()
-  }
-
-  // ---- performing the session's decisions
-
-  #perform(): void {
-    for (const effect of this.#session.takeEffects()) this.#act(effect)
-  }
-
-  #act(effect: SessionEffect): void {
-    switch (effect.type) {
-      case 'request':
-        this.#track(this.#request(effect.neighbour, effect.chunk))
-        break
-      case 'cancel':
-        this.#requests.cancel(effect.neighbour, effect.chunk)
-        break
-      case 'pass':
-      case 'want':
-        this.#context.neighbourhood.answerSlot(effect.neighbour, effect.type, this.digest)
-        break
-      case 'unexpect':
-        this.#context.neighbourhood.pushLost(this.digest, effect.chunk)
-        break
-      case 'fetch-origin':
-        this.#track(this.#readOrigin(effect))
-        break
-      case 'stop-origin':
-        this.#origin.stop(effect.fetch)
-        break
-      case 'lease-demand':
-        this.#membership.tell({
-          type: 'lease-demand',
-          blob: this.digest,
-          slots: effect.slots,
-          from: effect.from,
-        })
-        break
-      case 'lease-end': {
-        this.#membership.report(this.#now())
-        this.#membership.tell({ blob: this.digest, ...effect })
-        break
-      }
-      case 'blame':
-        this.#context.metrics.blamed(effect.deed, effect.neighbour)
-        this.#log.warn(
-          { peer: effect.neighbour, deed: effect.deed },
-          'a neighbour failed; the chunk comes from elsewhere',
-        )
-        this.#membership.tell({ type: 'blame', peer: effect.neighbour, blob: this.digest, deed: effect.deed })
-        break
-      case 'give-up':
-        this.#fail(this.#lastError ?? new NoSourceError(this.digest, undefined))
-        break
-    }
-  }
-
-  async #request(neighbour: string, chunk: number): Promise<void> {
-    const outcome = await this.#requests.run(neighbour, chunk, {
-      began: () => this.#session.chunkBegan(neighbour, chunk),
-      came: fetched => this.#keepFromNeighbour(neighbour, chunk, fetched),
-    })
-    if (outcome instanceof Error) {
-      const reason = outcome instanceof ChunkRefusedError ? outcome.reason : 'failed'
-      this.#log.debug({ peer: neighbour, chunk, err: outcome }, 'a request came to nothing')
-      this.#session.requestFailed(neighbour, chunk, reason, this.#now())
-    }
-    this.#perform()
-  }
-
-  async #keepFromNeighbour(neighbour: string, chunk: number, fetched: FetchedChunk): Promise<void> {
-    const { bytes, hash } = fetched
-    this.#context.metrics.receivedFromPeer(bytes.length)
-    const verdict = this.#session.chunkFromNeighbour(neighbour, chunk, hash, this.#now())
-    if (verdict === 'keep') await this.#keep(chunk, bytes, hash, { kind: 'neighbour', id: neighbour })
-    else if (!this.stored.held.has(chunk)) {
-      this.#context.neighbourhood.pushLost(this.digest, chunk)
-    }
-  }
-
-  async #readOrigin(effect: SessionEffect & { type: 'fetch-origin' }): Promise<void> {
-    const { fetch, lease } = effect
-    const outcome = await this.#origin.run(fetch, effect, {
-      keep: chunk => this.#keepFromOrigin(chunk),
-      bytes: count => this.#context.metrics.receivedFromOrigin(count),
-      sign: () => {
-        this.#session.bytesFlowed(this.#now())
-        if (lease !== undefined) this.#membership.tell({ type: 'lease-alive', blob: this.digest, lease })
-      },
-    })
-    if (outcome === 'done') this.#session.fetchEnded(fetch, undefined, this.#now())
-    else if (outcome !== 'stopped') this.#fetchFailed(fetch, outcome)
-    this.#perform()
-  }
-
-  #fetchFailed(fetch: number, failure: FetchFailure): void {
-    const { error, refused, wholeOnly, retryAfterMs } = failure
-    if (!wholeOnly) {
-      this.#lastError = error
-      this.#context.metrics.originFailed()
-      const code = error instanceof DarterError ? error.code : undefined
-      this.#log.info({ err: error.message, code }, 'reading the origin failed')
-    }
-    if (error instanceof OriginSizeError || error instanceof OriginCorruptError) {
-      this.#fail(error)
-      return
-    }
-    const hint = retryAfterMs === undefined ? {} : { retryAfterMs }
-    this.#session.fetchEnded(fetch, { refused, wholeOnly, ...hint }, this.#now())
-  }
-
-  async #keepFromOrigin(chunk: OriginChunk): Promise<void> {
-    const { index, bytes, hash } = chunk
-    const liar = this.#provenance.convict(index, hash)
-    if (liar !== undefined) this.#session.distrust(liar, this.#now())
-    const expected = this.#session.verifiedHashes?.[index]
-    if (expected !== undefined && !Buffer.from(hash).equals(expected)) {
-      if (this.stored.layout.count === 1) throw new OriginCorruptError(this.#content)
-      this.#log.warn(
-        { chunk: index },
-        'the origin contradicts the verified chunk list, which is believed no more',
-      )
-      this.#distrustList()
-    }
-    if (this.#session.chunkFromOrigin(index, hash, this.#now()) === 'keep') {
-      await this.#keep(index, bytes, hash, { kind: 'origin' })
-      return
-    }
-    const before = this.stored.chunkHash(index)
-    if (before !== undefined && Buffer.from(hash).equals(before)) {
-      this.#session.chunkStored(index, { kind: 'origin' }, this.#now())
-      this.#readers.wake()
-    } else {
-      this.#readers.provedWrong([index], this.digest)
-      await this.stored.dropChunk(index)
-      await this.#keep(index, bytes, hash, { kind: 'origin' })
-    }
-    this.#perform()
-  }
-
-  async #keep(chunk: number, bytes: Uint8Array, hash: Uint8Array, by: ChunkOrigin): Promise<void> {
-    let outcome: 'stored' | 'full' | 'other'
-    try {
-      const isFromOrigin = by.kind === 'origin'
-      outcome = await writeChunk(
-        this.stored,
-        { index: chunk, bytes, hash, isFromOrigin },
-        {
-          listed: () => this.#session.verifiedHashes?.[chunk],
-          wrong: () => this.#readers.provedWrong([chunk], this.digest),
-        },
-      )
-    } catch (error) {
-      this.#log.error({ err: error, chunk }, 'a chunk could not be kept')
-      outcome = 'full'
-    }
-    if (outcome !== 'stored') {
-      this.#session.chunkLost(chunk, by, this.#now())
-      if (outcome === 'full') this.#storeFull()
-      this.#readers.wake()
-      return
-    }
-    this.#provenance.came(chunk, by)
-    this.#ranges.kept(chunk, this.#now())
-    this.#session.chunkStored(chunk, by, this.#now())
-    this.#membership.holds(chunk, hash, by.kind, this.#now())
-    if (
-      !this.#listDecides &&
-      (!this.#hasher.offer(chunk, bytes) || this.stored.held.has(this.#hasher.chunks))
-    ) {
-      this.#hashOn()
-    }
-    this.#settle()
-    this.#readers.wake()
-    this.#perform()
-  }
-
-  // ---- the blob's own digest
-
-  #hashOn(): void {
-    if (this.#state.kind !== 'running' || this.#hasher.done || !this.stored.held.has(this.#hasher.chunks))
-      return
-    this.#track(
-      this.#hasher.advance().then(
-        () => this.#settle(),
-        error => {
-          this.#log.warn({ err: error }, 'a stored chunk could not be read back')
-          // One that rotted was dropped, and is fetched again; else nothing would ever settle the digest.
-          const isRot = error instanceof ChunkCorruptError || error instanceof ChunkMissingError
-          if (isRot) this.#hashOn()
-          else this.#storeFull()
-        },
-      ),
-    )
-  }
-
-  #settle(): void {
-    if (this.#state.kind !== 'running' || !this.#session.complete) return
-    const proof = proofOf(this.stored, this.#content, this.#hasher, this.#session.verifiedHashes)
-    if (proof === undefined) this.#hashOn()
-    else if (proof === 'wrong') this.#audit()
-    else this.#succeed(proof)
-  }
-
-  get #listDecides(): boolean {
-    return listDecides(this.stored, this.#content, this.#session.verifiedHashes)
-  }
-
-  #succeed(proof: BlobProof): void {
-    this.#state = { kind: 'complete' }
-    this.#settled = true
-    this.#hasher.stop()
-    this.#session.stop()
-    this.#perform()
-    for (const chunk of this.stored.held.indices()) this.#trusted.set(chunk)
-    this.#membership.join(this.#state.kind === 'running')
-    if (this.#session.verifiedHashes === undefined) this.#membership.vouch()
-    this.#readers.wake()
-    this.#ranges.stop(new Error('the blob is here'))
-    this.#track(
-      this.stored.markComplete(proof).then(this.#resolveEnded, error => {
-        this.#log.error({ err: error }, 'a complete blob could not be made durable')
-        this.#resolveEnded()
-      }),
-    )
-    this.#readerGone()
-  }
-
-  /** The list that was vouched for is wrong; this download believes no other one. */
-  #distrustList(): void {
-    this.#listRefuted = true
-    this.#session.verifiedList(undefined, () => undefined)
-  }
-
-  /** The digest does not match: whatever was not read from the origin here is fetched from it again. */
-  #audit(): void {
-    if (this.#session.verifiedHashes !== undefined) {
-      this.#log.warn(
-        'a blob that matches its verified chunk list has the wrong digest; the list is believed no more',
-      )
-      this.#distrustList()
-    }
-    const suspects = [...this.stored.held.indices()].filter(chunk => !this.#provenance.isFromOrigin(chunk))
-    this.#log.warn(
-      { suspects: suspects.length },
-      'the blob has the wrong digest; its suspect chunks are fetched again',
-    )
-    this.#context.metrics.digestMismatch()
-    this.#hasher.restart()
-    const all = suspects.length === 0
-    const dropped = all ? [...this.stored.held.indices()] : suspects
-    this.#readers.provedWrong(dropped, this.digest)
-    for (const chunk of dropped) {
-      const hash = this.stored.chunkHash(chunk)
-      if (!all && hash !== undefined) this.#provenance.suspect(chunk, hash)
-      this.#track(this.stored.dropChunk(chunk))
-    }
-    if (all) this.#fail(new OriginCorruptError(this.#content))
-    else this.#session.onlyFromOrigin(suspects, this.#now())
-    this.#readers.wake()
     this.#perform()
   }
 
@@ -601,6 +356,26 @@ export class Download implements LinkedDownload {
 
   // ---- ends
 
+  #succeed(proof: BlobProof): void {
+    this.#state = { kind: 'complete' }
+    this.#settled = true
+    this.#check.end()
+    this.#session.stop()
+    this.#perform()
+    for (const chunk of this.stored.held.indices()) this.#trusted.set(chunk)
+    this.#membership.join(this.#state.kind === 'running')
+    if (this.#session.verifiedHashes === undefined) this.#membership.vouch()
+    this.#readers.wake()
+    this.#ranges.stop(new Error('the blob is here'))
+    this.#track(
+      this.stored.markComplete(proof).then(this.#resolveEnded, error => {
+        this.#log.error({ err: error }, 'a complete blob could not be made durable')
+        this.#resolveEnded()
+      }),
+    )
+    this.#readerGone()
+  }
+
   #storeFull(): void {
     if (this.#state.kind !== 'running') return
     this.#log.warn('the store is full: callers are served straight from the origin')
@@ -616,6 +391,7 @@ export class Download implements LinkedDownload {
 
   #finish(state: State): void {
     this.#state = state
+    this.#check.end()
     this.#session.stop()
     this.#perform()
     this.#membership.join(this.#state.kind === 'running')
@@ -659,6 +435,10 @@ export class Download implements LinkedDownload {
     this.#session.tick(now, fromPeers?.holdsBack === true || fromOrigins?.holdsBack === true)
     this.#readers.wake()
     this.#perform()
+  }
+
+  #perform(): void {
+    this.#performer.perform()
   }
 
   #track(work: Promise<void>): void {

@@ -126,12 +126,6 @@ export function createPeer(
       zone: config.swarm.zone,
     })
 
-    const { scheduler } = exchange
-    const seedRole =
-      config.swarm.seed && scheduler !== undefined
-        ? [createSeedRole({ scheduler, upstreams, reads, clock, log, metrics })]
-        : []
-
     const urls = createUrls({
       sites,
       facts,
@@ -139,6 +133,11 @@ export function createPeer(
       ignoredQuery: config.urls.ignoredQuery,
       accessTtlMs: config.access.ttlMs,
     })
+    const { scheduler } = exchange
+    const seedRole =
+      config.swarm.seed && scheduler !== undefined
+        ? [createSeedRole({ scheduler, upstreams, urls, reads, clock, log, metrics })]
+        : []
     const catalog = await openCatalog({ file: join(config.store.dir, 'catalog.jsonl'), clock, log })
     const health = createUpstreamHealth({ clock })
     const callerKey = createCallerKey()

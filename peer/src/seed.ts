@@ -1,34 +1,40 @@
 import type { SchedulerLink } from '@darter/exchange'
 import type { Digest } from '@darter/oci'
+import { OriginAddressError, OriginStatusError } from '@darter/origin'
 import type { Clock, Component, Logger, Metrics } from '@darter/runtime'
-import type { PeerMessage, SchedulerMessage } from '@darter/wire'
+import type { ContentPlace, PeerMessage, SchedulerMessage } from '@darter/wire'
 import { LRUCache } from 'lru-cache'
-import type { BlobReads } from './download/contract.ts'
+import { parseUrl } from './doors/url-path.ts'
+import type { BlobReads, BlobSource } from './download/contract.ts'
+import { isRefusal } from './download/origin-fetches.ts'
 import type { Upstreams } from './upstreams.ts'
+import { UrlDigestError, UrlInvalidError, UrlNotAllowedError } from './urls/errors.ts'
+import type { Urls } from './urls/urls.ts'
 
 type Call = SchedulerMessage & { type: 'seed' }
 type Refusal = (PeerMessage & { type: 'seed-end' })['reason']
 
 /** Blobs that are fetched for the cluster at the same moment. */
 const MAX_AT_ONCE = 256
-/** Repositories that refused this peer, and for how long they are not tried again, ms. */
+/** Repositories and folders of URLs that refused this peer, and for how long they are not tried again, ms. */
 const MAX_REFUSED = 1024
 const REFUSED_MS = 60_000
 
 /**
  * What makes a peer a seed: when the scheduler asks it to, it fetches a cold blob for the whole cluster, all of it, whether or not
- * anybody goes on wanting it. It reads its own upstreams alone, with its own credentials or none. What it can't read it says
- * at once, so that others do.
+ * anybody goes on wanting it. It reads its own upstreams and the URLs that it may read alone, with its own credentials or none.
+ * What it can't read it says at once, so that others do.
  */
 export function createSeedRole(options: {
   readonly scheduler: SchedulerLink
   readonly upstreams: Upstreams
+  readonly urls: Urls
   readonly reads: BlobReads
   readonly clock: Clock
   readonly log: Logger
   readonly metrics: Metrics
 }): Component {
-  const { scheduler, upstreams, reads, log } = options
+  const { scheduler, upstreams, urls, reads, log } = options
   const running = new Map<Digest, Promise<void>>()
   const stopping = new AbortController()
   const refused = new LRUCache<string, true>({ max: MAX_REFUSED, ttl: REFUSED_MS, perf: options.clock })
@@ -44,28 +50,45 @@ export function createSeedRole(options: {
     scheduler.send({ type: 'seed-end', blob, reason })
   }
 
-  const fetch = async ({ blob, size, place }: Call): Promise<void> => {
-    const { repository, kind } = place
-    const upstream = upstreams.find(place.upstream)
-    const name = `${place.upstream}/${repository}`
-    if (upstream === undefined || refused.has(name)) return decline(blob, 'refused')
+  /** How this peer itself reads what it is asked for; undefined when that is not to be had there. */
+  const find = async (
+    { blob, size, place }: Call,
+    signal: AbortSignal,
+  ): Promise<(BlobSource & { readonly kind: 'blob' | 'manifest' }) | undefined> => {
+    if ('upstream' in place) {
+      const upstream = upstreams.find(place.upstream)
+      return upstream && { upstream, repository: place.repository, kind: place.kind }
+    }
+    const { url } = parseUrl(place.url)
+    const ask = { url, headers: {}, wanted: place.digest, via: undefined, signal }
+    const { described, shared } = await urls.open(ask)
+    // What this peer's own origin has there may be another version.
+    if (shared?.name !== blob || described.size !== size) return undefined
+    return { ...shared.source, kind: 'blob' }
+  }
+
+  const fetch = async (call: Call): Promise<void> => {
+    const { blob, size, place } = call
+    const group = groupOf(place)
+    if (refused.has(group)) return decline(blob, 'refused')
     const giveUp = new AbortController()
     const onRefused = (refusal: Error): void => {
-      refused.set(name, true)
+      refused.set(group, true)
       giveUp.abort(refusal)
     }
     const signal = AbortSignal.any([stopping.signal, giveUp.signal])
     try {
-      await reads.keep({ digest: blob, size, kind, upstream, repository, onRefused, signal })
+      const source = await find(call, signal)
+      if (source === undefined) return decline(blob, 'refused')
+      await reads.keep({ ...source, digest: blob, size, onRefused, signal })
       calls.inc({ outcome: 'held' })
     } catch (error) {
       if (stopping.signal.aborted) return
+      const isRefused = giveUp.signal.aborted || isMyOwnRefusal(error)
+      if (isRefused && error instanceof OriginStatusError) refused.set(group, true)
       const detail = error instanceof Error ? error.message : String(error)
-      log.info(
-        { blob, upstream: upstream.name, repository, detail },
-        'as a seed this peer does not get a blob',
-      )
-      decline(blob, giveUp.signal.aborted ? 'refused' : 'failed')
+      log.info({ blob, place: group, detail }, 'as a seed this peer does not get a blob')
+      decline(blob, isRefused ? 'refused' : 'failed')
     }
   }
 
@@ -88,4 +111,17 @@ export function createSeedRole(options: {
       await Promise.all(running.values())
     },
   }
+}
+
+/** What is refused as a whole, most likely: a repository, or the folder of a URL. */
+function groupOf(place: ContentPlace): string {
+  if ('upstream' in place) return `${place.upstream}/${place.repository}`
+  return (place.url.split('?', 1)[0] ?? '').replace(/[^/]*$/, '')
+}
+
+/** Whether this peer may not read a URL, or it is not there for it, however often it asks. */
+function isMyOwnRefusal(error: unknown): boolean {
+  if (error instanceof OriginStatusError) return isRefusal(error.status)
+  const kinds = [UrlNotAllowedError, UrlInvalidError, UrlDigestError, OriginAddressError]
+  return kinds.some(kind => error instanceof kind)
 }

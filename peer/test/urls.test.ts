@@ -182,3 +182,25 @@ test('an origin’s own word is believed like an upstream’s where it is named,
     await assert.rejects(urls.open({ ...ask, wanted: digest('d') }), UrlDigestError)
   }
 })
+
+test('others are told a URL without a query alone, or the version of an object', async () => {
+  const told = { size: 9, digest: digest('a'), isOwnDigest: true, validator: undefined, headers: {} }
+  const { site } = describingSite(told)
+  const urls = createUrls({
+    sites: {
+      find: url => ({ site, url, place: url.origin, named: true, hasCredentials: false, takesHeaders: true }),
+      close: async () => {},
+    },
+    facts: lonelyFacts,
+    clock: systemClock,
+    ignoredQuery: ['Signature'],
+    accessTtlMs: 60_000,
+  })
+  const tell = async (url: string) => {
+    const ask = { url: new URL(url), headers: { authorization: 'secret' }, wanted: undefined, via: undefined }
+    return (await urls.open({ ...ask, signal: AbortSignal.timeout(5000) })).shared?.source.url
+  }
+  for (const plain of ['https://h/a/b', 's3://bucket/key?versionId=7']) assert.equal(await tell(plain), plain)
+  for (const hidden of ['https://h/a?Signature=s', 'https://h/a?token=s', `https://h/${'a'.repeat(5000)}`])
+    assert.equal(await tell(hidden), undefined)
+})

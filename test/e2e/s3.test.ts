@@ -3,10 +3,10 @@ import { createHash } from 'node:crypto'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { before, describe, test } from 'node:test'
-import { type ObjectStore, requirePrograms, run, startObjectStore, useLab } from '@darter/testing'
+import { type ObjectStore, requirePrograms, run, startObjectStore, until, useLab } from '@darter/testing'
 import { AwsClient } from 'aws4fetch'
 import { curl } from '../harness/clients/curl.ts'
-import { MAIN, type Peer, startPeer, startScheduler } from '../harness/darter.ts'
+import { MAIN, type Peer, type Scheduler, startPeer, startScheduler } from '../harness/darter.ts'
 import { noise } from '../harness/images.ts'
 import { type Meter, startMeter } from '../harness/meter.ts'
 
@@ -51,13 +51,22 @@ async function makeUser(endpoint: string): Promise<{ id: string; secret: string 
 
 describe('objects of a store that speaks S3', needed, () => {
   const lab = useLab('s3')
-  const keys = { model: 'models/a b+c (1)!.bin', checked: 'models/checked.bin', other: 'elsewhere/x.bin' }
+  const keys = {
+    model: 'models/a b+c (1)!.bin',
+    checked: 'models/checked.bin',
+    seeded: 'models/seeded.bin',
+    other: 'elsewhere/x.bin',
+  }
   const model = noise('model', 9 * MIB)
   const checked = noise('checked', 6 * MIB)
+  const seeded = noise('seeded', 7 * MIB)
   const bucket = 'weights'
   let store: ObjectStore
   let meter: Meter
   let user: { id: string; secret: string }
+  let scheduler: Scheduler
+  /** The peers' credentials, as lines of their configuration. */
+  let own: readonly string[]
   let peers: readonly Peer[]
 
   const urlOf = (key: string) => `s3://${bucket}/${key.split('/').map(encodeURIComponent).join('/')}`
@@ -65,7 +74,11 @@ describe('objects of a store that speaks S3', needed, () => {
   const startWith = (
     name: string,
     lines: readonly string[],
-    more: { scheduler?: Awaited<ReturnType<typeof startScheduler>>; env?: Record<string, string> } = {},
+    more: {
+      scheduler?: Scheduler
+      env?: Record<string, string>
+      args?: readonly string[]
+    } = {},
   ) => {
     const file = join(lab.makeDir(`${name}-config`), 'darter.yaml')
     const upstream = ['name: models', `url: s3://${bucket}/models`, `endpoint: ${meter.url}`, ...lines]
@@ -74,7 +87,7 @@ describe('objects of a store that speaks S3', needed, () => {
       name,
       upstreams: [],
       scheduler: more.scheduler,
-      args: ['--config', file],
+      args: ['--config', file, ...(more.args ?? [])],
       env: { HOME: '/nonexistent', ...more.env },
     })
   }
@@ -96,17 +109,21 @@ describe('objects of a store that speaks S3', needed, () => {
     }
     await put(bucket)
     await put(`${bucket}/${keys.model.split('/').map(encodeURIComponent).join('/')}`, model)
-    const checksum = hash(checked).digest('base64')
-    await put(`${bucket}/${keys.checked}`, checked, {
-      'x-amz-sdk-checksum-algorithm': 'SHA256',
-      'x-amz-checksum-sha256': checksum,
-    })
+    for (const [key, bytes] of [
+      [keys.checked, checked],
+      [keys.seeded, seeded],
+    ] as const) {
+      await put(`${bucket}/${key}`, bytes, {
+        'x-amz-sdk-checksum-algorithm': 'SHA256',
+        'x-amz-checksum-sha256': hash(bytes).digest('base64'),
+      })
+    }
     await put(`${bucket}/${keys.other}`, noise('other', 1000))
     await store.enforceSignatures()
-    const scheduler = await startScheduler(lab)
+    scheduler = await startScheduler(lab)
     const secretFile = join(lab.makeDir('secret'), 'key')
     writeFileSync(secretFile, `${user.secret}\n`, { mode: 0o600 })
-    const own = [`username: ${user.id}`, `password-file: ${secretFile}`]
+    own = [`username: ${user.id}`, `password-file: ${secretFile}`]
     peers = await Promise.all(['a', 'b', 'c'].map(name => startWith(name, own, { scheduler })))
   })
   const peer = (index: number) => peers[index] ?? assert.fail()
@@ -144,6 +161,23 @@ describe('objects of a store that speaks S3', needed, () => {
     const missing = ['get', '--door-port', port, `s3://${bucket}/models/missing`, '-o', join(dir, 'x')]
     const { stderr } = await run(process.execPath, [MAIN, ...missing], { codes: [1] })
     assert.match(stderr, /^darter: /)
+  })
+
+  test('a seed reads a cold object for the others, with its own credentials', async () => {
+    const seed = await startWith('seed', own, { scheduler, args: ['--seed'] })
+    const blind = await startWith('blind', ['username: nobody', 'password: nothing'], {
+      scheduler,
+      args: ['--seed'],
+    })
+    meter.reset()
+    const answers = await Promise.all(peers.map(each => curl(door(each, urlOf(keys.seeded)))))
+    for (const { body } of answers) assert(body.equals(seeded))
+    assert(meter.bodyBytes() <= 1.05 * seeded.length)
+    const calls = (of: Peer, outcome: string) => of.metric('darter_seed_calls_total', { outcome })
+    await until('one was asked, and has it or may not', async () => {
+      return (await calls(seed, 'held')) + (await calls(blind, 'refused')) === 1
+    })
+    await Promise.all([seed, blind].map(each => each.daemon.stop()))
   })
 
   test('nothing else of the store can be had: other keys, other buckets, lists, other requests', async () => {

@@ -15,12 +15,14 @@ export interface PeerAddress {
 /** Why one peer complains of another. */
 export type Deed = 'wrong-bytes' | 'stalled' | 'vanished' | 'protocol'
 
-/** Where content comes from, for peers that know the upstream by the same name. It tells nothing of anybody's credentials. */
-export interface ContentPlace {
-  readonly upstream: string
-  readonly repository: string
-  readonly kind: 'blob' | 'manifest'
-}
+/**
+ * Where content comes from: a repository, for peers that know the upstream by the same name, or a URL. It tells nothing of
+ * anybody's credentials.
+ */
+export type ContentPlace =
+  | { readonly upstream: string; readonly repository: string; readonly kind: 'blob' | 'manifest' }
+  /** `digest`: of the bytes; the blob may go by another name. */
+  | { readonly url: string; readonly digest: Digest }
 
 /** Something that a preheat could not bring. */
 export interface PreheatFailure {

@@ -24,7 +24,7 @@ export const LIMITS = {
   chunkIndices: 65_536,
   /** Characters in a fact's key or value. */
   factChars: 4096,
-  /** Characters of what is to be preheated, and of the credentials for it. */
+  /** Characters of what is to be preheated (or of a URL that content comes from), and of the credentials for it. */
   targetChars: 4096,
   authorizationChars: 8192,
   /** Failures that one word about a preheat tells; characters of each one's message. */

@@ -25,11 +25,20 @@ const factKey = z.string().min(1).max(LIMITS.factChars)
 const factValue = z.string().max(LIMITS.factChars)
 
 const upstream = z.string().regex(/^[0-9a-f]{16}$/)
-const place: z.ZodType<ContentPlace> = z.strictObject({
-  upstream: z.string().regex(/^[!-~]{1,255}$/),
-  repository: z.string().refine(isRepositoryName, 'not a repository'),
-  kind: z.enum(['blob', 'manifest']),
-})
+const place: z.ZodType<ContentPlace> = z.union([
+  z.strictObject({
+    upstream: z.string().regex(/^[!-~]{1,255}$/),
+    repository: z.string().refine(isRepositoryName, 'not a repository'),
+    kind: z.enum(['blob', 'manifest']),
+  }),
+  z.strictObject({
+    url: z
+      .string()
+      .max(LIMITS.targetChars)
+      .regex(/^(?:https?|s3):\/\/[!-~]+$/),
+    digest: blob,
+  }),
+])
 const job = z.string().regex(/^[0-9a-f]{32}$/)
 const shown = (max: number) =>
   z

@@ -47,11 +47,14 @@ const address = fc.record({
 
 const job = fc.stringMatching(/^[0-9a-f]{32}$/)
 const shown = (max: number) => fc.string({ unit: 'grapheme-ascii', maxLength: max })
-const place = fc.record({
-  upstream: fc.stringMatching(/^[!-~]{1,255}$/),
-  repository: fc.stringMatching(/^[a-z0-9]{1,20}(\/[a-z0-9]{1,20}){0,3}$/),
-  kind: fc.constantFrom('blob', 'manifest'),
-})
+const place = fc.oneof(
+  fc.record({
+    upstream: fc.stringMatching(/^[!-~]{1,255}$/),
+    repository: fc.stringMatching(/^[a-z0-9]{1,20}(\/[a-z0-9]{1,20}){0,3}$/),
+    kind: fc.constantFrom('blob', 'manifest'),
+  }),
+  fc.record({ url: fc.stringMatching(/^(https?|s3):\/\/[!-~]{1,99}$/), digest }),
+)
 const joins = fc
   .tuple(digest, size, fc.boolean(), optional('place', place))
   .map(([blob, size, wants, place]) => ({

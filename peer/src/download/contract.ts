@@ -16,6 +16,8 @@ export interface BlobSource {
    * name is the digest.
    */
   readonly content?: Digest | undefined
+  /** The content's URL, where it may be told to others; they read it with their own rights. */
+  readonly url?: string | undefined
   /** Called when the origin refuses to give the blob this way; the download may go on in others. Must not throw. */
   readonly onRefused?: ((refusal: Error) => void) | undefined
 }

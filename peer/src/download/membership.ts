@@ -96,8 +96,9 @@ export class Membership {
     })
   }
 
-  /** Where a seed could read the blob; nothing for content that no repository has. */
-  #place({ upstream, repository }: BlobSource): { readonly place?: ContentPlace } {
+  /** Where a seed could read the blob, as far as that may be told. */
+  #place({ upstream, repository, url, content }: BlobSource): { readonly place?: ContentPlace } {
+    if (url !== undefined && content !== undefined) return { place: { url, digest: content } }
     if (repository === '') return {}
     return { place: { upstream: upstream.name, repository, kind: this.#kind } }
   }

@@ -133,6 +133,6 @@ function throwIfError(outcome: unknown): void {
 }
 
 /** Statuses that asking again with the same credentials will not change. */
-function isRefusal(status: number): boolean {
+export function isRefusal(status: number): boolean {
   return status >= 400 && status < 500 && status !== 408 && status !== 425 && status !== 429
 }

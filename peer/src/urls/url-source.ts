@@ -13,6 +13,8 @@ export type ReadUrl = (
 export function urlSource(options: {
   /** Scheme and host, for messages. */
   readonly place: string
+  /** The URL, where others may be told it. */
+  readonly url: string | undefined
   /** What it answers is not everybody's. */
   readonly hasCredentials: boolean
   readonly digest: Digest
@@ -20,7 +22,7 @@ export function urlSource(options: {
   readonly via: string | undefined
   readonly read: ReadUrl
 }): BlobSource {
-  const { place, hasCredentials, digest, answer, via, read } = options
+  const { place, url, hasCredentials, digest, answer, via, read } = options
   const nothingElse = async (): Promise<never> => {
     throw new OriginStatusError(`${place}: a URL`, 404, {}, new Uint8Array())
   }
@@ -44,5 +46,6 @@ export function urlSource(options: {
     repository: '',
     via,
     content: digest,
+    url,
   }
 }

@@ -2,6 +2,7 @@ import { createHmac, createSecretKey, randomBytes } from 'node:crypto'
 import { type Digest, digestAlgorithm, isDigest } from '@darter/oci'
 import { type DescribedUrl, OriginChangedError, OriginStatusError } from '@darter/origin'
 import { type Clock, createSingleFlight } from '@darter/runtime'
+import { LIMITS } from '@darter/wire'
 import { LRUCache } from 'lru-cache'
 import type { BlobSource, Facts } from '../download/contract.ts'
 import { isUpstreamDown } from '../upstream-health.ts'
@@ -167,9 +168,26 @@ export function createUrls(options: {
       // swarm of those who say the same of the same URL.
       const isTrusted = named && isOwnDigest && told === digest
       const name = isTrusted ? digest : sharedName(version, digest)
-      const source = urlSource({ place, hasCredentials: !isEverybodys, digest, answer, via, read })
+      const source = urlSource({
+        place,
+        url: tellable(asked),
+        hasCredentials: !isEverybodys,
+        digest,
+        answer,
+        via,
+        read,
+      })
       return { ...plain, learn, disprove, digest, shared: { name, source } }
     },
     close: () => sites.close(),
   }
+}
+
+/**
+ * A URL as other peers may be told it. Undefined for one with a query, which may be a right to read, but for the version of an
+ * object in a bucket; and for one that is too long to tell.
+ */
+function tellable(url: URL): string | undefined {
+  const isPlain = url.search === '' || url.protocol === 's3:'
+  return isPlain && url.href.length <= LIMITS.targetChars ? url.href : undefined
 }

@@ -4,14 +4,13 @@ import { type Digest, digestAlgorithm, digestHex } from '@darter/oci'
 import type { Clock, Logger } from '@darter/runtime'
 import { BlobFile, blobPath, deleteBlobFile, PiecePool } from './blob-file.ts'
 import { LoopTurns } from './cached-reads.ts'
-import { type Capacity, chooseOldest, chooseVictims } from './capacity.ts'
+import type { Capacity } from './capacity.ts'
 import type { ChunkIndex } from './chunk-index.ts'
 import { ChunkCorruptError, ChunkMissingError, StoreClosedError, StoreIoError } from './errors.ts'
 import { Listeners } from './listeners.ts'
 import { type BlobRecord, LoadedChunks } from './record.ts'
+import { Room } from './room.ts'
 
-/** What goes beyond the need when the disk is full: the index and the file system take some of it. */
-const SPARE_BYTES = 1024 * 1024
 /**
  * Bytes of one blob after which they are brought to the disk while more arrive: what is left for {@link BlobKeeper.sync} at the
  * end is less than a second's work of most disks, and the kernel never has to stop a writer until it has caught up.
@@ -19,24 +18,20 @@ const SPARE_BYTES = 1024 * 1024
 const FLUSH_BYTES = 64 * 1024 * 1024
 
 /**
- * The disk store's state and the few ways in which it changes: which blobs there are, who uses them, what they take,
- * what goes when there is no room. Memory, index and files are kept in step here and nowhere else.
+ * The disk store's state and the few ways in which it changes: which blobs there are, who uses them, what is held of them.
+ * Memory, index and files are kept in step here and nowhere else.
  */
 export class BlobKeeper {
   readonly directory: string
-  readonly capacity: Capacity
   readonly clock: Clock
   readonly log: Logger
   readonly index: ChunkIndex
+  readonly room: Room
   /** All blobs, least recently used first. */
   readonly records = new Map<Digest, BlobRecord>()
   readonly dropped: Listeners<[digest: Digest, chunk: number]>
   readonly refuted: Listeners<[digest: Digest]>
   readonly removed: Listeners<[digest: Digest]>
-  /** What may be evicted, least recently used first. */
-  #idle = new Map<Digest, BlobRecord>()
-  #used = 0
-  #evicting: Promise<void> | undefined
   /** Whether a blob is brought to the disk early; one at a time, since each takes a thread that reads and writes need too. */
   #flushing = false
   #pieces = new PiecePool()
@@ -54,19 +49,19 @@ export class BlobKeeper {
     readonly index: ChunkIndex
   }) {
     this.directory = parts.directory
-    this.capacity = parts.capacity
     this.clock = parts.clock
     this.log = parts.log
     this.index = parts.index
+    this.room = new Room({
+      capacity: parts.capacity,
+      log: parts.log,
+      blobs: () => this.records.size,
+      remove: victims => this.remove(victims),
+    })
     const onError = (error: unknown): void => this.log.error({ err: error }, 'a store listener failed')
     this.dropped = new Listeners(onError)
     this.refuted = new Listeners(onError)
     this.removed = new Listeners(onError)
-  }
-
-  /** Bytes held, in doubt, or being written. */
-  get used(): number {
-    return this.#used
   }
 
   /** Aborted, with a {@link StoreClosedError}, once the store is being closed. */
@@ -77,8 +72,8 @@ export class BlobKeeper {
   /** Takes in a blob as the index has it. */
   adopt(record: BlobRecord): void {
     this.records.set(record.digest, record)
-    this.#idle.set(record.digest, record)
-    this.#used += record.heldBytes
+    this.room.idle(record)
+    this.room.take(record.heldBytes)
   }
 
   /** Runs an operation that {@link close} waits for. @throws {StoreClosedError} */
@@ -104,7 +99,7 @@ export class BlobKeeper {
   pin(record: BlobRecord): void {
     record.pins++
     record.users++
-    this.#idle.delete(record.digest)
+    this.room.busy(record)
   }
 
   /** Ends a pin. The last one puts the blob at the safe end of the queue for eviction. */
@@ -113,7 +108,7 @@ export class BlobKeeper {
     record.pins--
     if (record.pins === 0) {
       this.touch(record)
-      this.#idle.set(record.digest, record)
+      this.room.idle(record)
       if (!record.synced && !record.vain) this.#syncLater(record)
     }
     this.leave(record)
@@ -167,58 +162,10 @@ export class BlobKeeper {
     return opening
   }
 
-  /** Sets `bytes` of room aside for a write, evicting if that helps; false when there is none. */
-  async reserve(bytes: number): Promise<boolean> {
-    for (;;) {
-      const fits = this.#used + bytes <= this.capacity.highBytes
-      if (!fits && this.#evicting !== undefined) {
-        await this.#evicting
-        continue
-      }
-      const victims = fits ? [] : chooseVictims(this.capacity, this.#used, bytes, this.#idle.values())
-      if (victims === undefined) return false
-      if (victims.length === 0) {
-        this.#used += bytes
-        return true
-      }
-      await this.#evict(victims)
-    }
-  }
-
-  /** Gives back what {@link reserve} set aside, when it was not used. */
-  giveBack(bytes: number): void {
-    this.#used -= bytes
-  }
-
-  /** Evicts because the disk is full though the quota is not; returns whether anything went. */
-  async makeRoom(bytes: number): Promise<boolean> {
-    if (this.#evicting !== undefined) {
-      await this.#evicting
-      return true
-    }
-    const wanted = Math.max(bytes + SPARE_BYTES, this.#used * this.capacity.spareFraction)
-    const victims = chooseOldest(wanted, this.#idle.values())
-    if (victims.length === 0) return false
-    await this.#evict(victims)
-    return true
-  }
-
   /** Whether the index takes changes; when it had no room for the last ones, evicts and tries again. */
   async indexWritable(): Promise<boolean> {
-    if (this.index.health === 'full' && (await this.makeRoom(0))) this.index.flush(false)
+    if (this.index.health === 'full' && (await this.room.makeOnDisk(0))) this.index.flush(false)
     return this.index.health === 'well'
-  }
-
-  /** Makes room for one more blob, if any may go. */
-  async makeRoomForBlob(): Promise<void> {
-    while (this.records.size >= this.capacity.maxBlobs) {
-      if (this.#evicting !== undefined) await this.#evicting
-      else {
-        const victims = this.#idle.values().take(this.capacity.spareBlobs).toArray()
-        if (victims.length === 0) return
-        await this.#evict(victims)
-      }
-    }
   }
 
   /**
@@ -230,7 +177,7 @@ export class BlobKeeper {
     const listed = victims.filter(record => !record.vain && !record.doubtful)
     for (const record of victims) {
       record.leaving = promise
-      this.#idle.delete(record.digest)
+      this.room.busy(record)
     }
     for (const { digest } of victims) {
       try {
@@ -243,7 +190,7 @@ export class BlobKeeper {
       }
     }
     for (const record of victims) {
-      this.#used -= record.heldBytes
+      this.room.free(record.heldBytes)
       this.records.delete(record.digest)
       this.index.removeBlob(record)
     }
@@ -252,7 +199,7 @@ export class BlobKeeper {
     resolve()
   }
 
-  /** Notes that a chunk is in its file and matches `hash`; its room was set aside by {@link reserve}. */
+  /** Notes that a chunk is in its file and matches `hash`; its room was set aside by {@link Room.reserve}. */
   add(record: BlobRecord, loaded: LoadedChunks, index: number, hash: Uint8Array): void {
     loaded.add(index, hash)
     record.verified.set(index)
@@ -278,7 +225,7 @@ export class BlobKeeper {
     record.heldBytes -= record.layout.length(index)
     record.drops++
     record.proof = undefined
-    this.#used -= record.layout.length(index)
+    this.room.free(record.layout.length(index))
     this.index.dropChunk(record, index)
     if (!record.doubtful) this.dropped.emit(record.digest, index)
     return true
@@ -423,17 +370,6 @@ export class BlobKeeper {
     })
   }
 
-  async #evict(victims: readonly BlobRecord[]): Promise<void> {
-    const bytes = victims.reduce((sum, record) => sum + record.heldBytes, 0)
-    this.log.info({ blobs: victims.length, bytes }, 'making room in the store')
-    this.#evicting = this.remove(victims)
-    try {
-      await this.#evicting
-    } finally {
-      this.#evicting = undefined
-    }
-  }
-
   async #openFile(record: BlobRecord): Promise<BlobFile> {
     const path = blobPath(this.directory, record.digest)
     const file = await BlobFile.open(path, record.size, this.#pieces, this.#turns)
@@ -449,7 +385,7 @@ export class BlobKeeper {
       if (pages++ > 0) await nextTurn()
       for (const [index, hash] of page) if (loaded.add(index, hash)) bytes += record.layout.length(index)
     }
-    this.#used += bytes - record.heldBytes
+    this.room.take(bytes - record.heldBytes)
     record.heldBytes = bytes
     record.heldChunks = loaded.held.count
     if (loaded.held.count < record.layout.count) record.proof = undefined

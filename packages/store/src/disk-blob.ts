@@ -110,12 +110,12 @@ export class DiskBlob implements StoredBlob {
 
   async #write(index: number, bytes: Uint8Array, hash: Uint8Array): Promise<'stored' | 'full'> {
     if (!(await this.#keeper.indexWritable())) return 'full'
-    if (!(await this.#keeper.reserve(bytes.length))) return 'full'
+    if (!(await this.#keeper.room.reserve(bytes.length))) return 'full'
     let stored = false
     try {
       stored = await this.#put(index, bytes)
     } finally {
-      if (!stored) this.#keeper.giveBack(bytes.length)
+      if (!stored) this.#keeper.room.free(bytes.length)
     }
     if (!stored) return 'full'
     this.#keeper.add(this.#record, this.#loaded, index, hash)
@@ -132,7 +132,7 @@ export class DiskBlob implements StoredBlob {
         const code = systemCode(error) ?? ''
         const full = DISK_FULL.has(code)
         if (!full && !DISK_UNFIT.has(code)) throw error
-        if (full && attempt === 0 && (await this.#keeper.makeRoom(bytes.length))) continue
+        if (full && attempt === 0 && (await this.#keeper.room.makeOnDisk(bytes.length))) continue
         this.#keeper.log.warn(
           { err: error, digest: this.digest, chunk: index },
           'the disk takes no more chunks',

@@ -121,8 +121,8 @@ class DiskStore implements ChunkStore {
           throw new BlobSizeMismatchError(digest, known.size, size)
         }
         if (known !== undefined) return await this.#handle(known)
-        if (this.#keeper.records.size >= this.#keeper.capacity.maxBlobs) {
-          await this.#keeper.makeRoomForBlob()
+        if (this.#keeper.records.size >= this.#keeper.room.capacity.maxBlobs) {
+          await this.#keeper.room.makeForBlob()
           if (this.#keeper.records.has(digest)) continue
         }
         return await this.#handle(new BlobRecord(this.#nextId++, digest, size))
@@ -159,8 +159,8 @@ class DiskStore implements ChunkStore {
 
   usage(): StoreUsage {
     return {
-      bytes: this.#keeper.used,
-      quotaBytes: this.#keeper.capacity.quotaBytes,
+      bytes: this.#keeper.room.used,
+      quotaBytes: this.#keeper.room.capacity.quotaBytes,
       blobs: this.#listed().reduce(count => count + 1, 0),
     }
   }

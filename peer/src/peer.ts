@@ -1,11 +1,8 @@
 import { randomBytes } from 'node:crypto'
-import { statfs } from 'node:fs/promises'
 import { join } from 'node:path'
-import { createExchange, type Exchange, loadClusterKey, loadOrCreateIdentity } from '@darter/exchange'
 import {
   type Component,
   createMetrics,
-  delay,
   type EarlyPort,
   type Logger,
   type Metrics,
@@ -13,12 +10,13 @@ import {
   systemClock,
   systemRandom,
 } from '@darter/runtime'
-import { type ChunkStore, createDiskStore, createScratchFile } from '@darter/store'
+import { createScratchFile } from '@darter/store'
 import { createAccess } from './access/access.ts'
 import { createAdmission } from './access/admission.ts'
 import { createCallerKey } from './access/caller.ts'
-import { createAloneExchange } from './alone.ts'
-import type { PeerConfig, StoreConfig } from './config.ts'
+import { openExchange, startExchange } from './cluster.ts'
+import type { PeerConfig } from './config.ts'
+import { createScrubber, openStore } from './disk.ts'
 import {
   type AdminDoor,
   createAdminDoor,
@@ -28,8 +26,8 @@ import {
 } from './doors/index.ts'
 import { createFacts } from './download/facts.ts'
 import { LayerHints } from './download/layer-hints.ts'
-import { createDownloadMetrics, type DownloadMetrics } from './download/metrics.ts'
-import { createRateLimits, type RateLimits } from './download/rate-limits.ts'
+import { createDownloadMetrics } from './download/metrics.ts'
+import { createRateLimits } from './download/rate-limits.ts'
 import { createReads, type Reads } from './download/reads.ts'
 import { openOrigins, openProxyHosts } from './origins.ts'
 import {
@@ -316,125 +314,4 @@ async function openForwardProxy(
     log,
     metrics: createProxyMetrics(metrics),
   })
-}
-
-async function openExchange(
-  config: PeerConfig,
-  rates: RateLimits,
-  log: Logger,
-  metrics: Metrics,
-  downloads: DownloadMetrics,
-  source: Parameters<typeof createExchange>[0]['source'],
-): Promise<Exchange> {
-  const { swarm } = config
-  if (swarm.clusterKeyFile === undefined || swarm.schedulers.length === 0) return createAloneExchange()
-  const refused = metrics.counter({
-    name: 'swarm_refused_total',
-    help: 'Strangers that were turned away at the swarm ports, by door and reason.',
-    labels: ['door', 'reason'],
-  })
-  return createExchange({
-    identity: await loadOrCreateIdentity(config.identityFile),
-    clusterKey: await loadClusterKey(swarm.clusterKeyFile),
-    host: swarm.host,
-    port: swarm.port,
-    dataPort: swarm.dataPort,
-    announce: swarm.announce,
-    schedulers: swarm.schedulers,
-    zone: swarm.zone,
-    seed: swarm.seed,
-    uploadThrottle: rates.upload,
-    downloadThrottle: rates.fromPeers,
-    source,
-    clock: systemClock,
-    random: systemRandom,
-    log,
-    hooks: {
-      onRefused: (door, reason) => refused.inc({ door, reason }),
-      onLinks: open => downloads.links(open),
-      onBytes: (direction, bytes) => {
-        if (direction === 'sent') downloads.sentToPeer(bytes)
-      },
-    },
-  })
-}
-
-/** How long a start waits for the scheduler: the first pulls after it should find the swarm. */
-const SCHEDULER_WAIT_MS = 700
-
-/** Opens the swarm's ports and gives the scheduler a moment to answer; without it the peer starts all the same. */
-async function startExchange(exchange: Exchange): Promise<void> {
-  await exchange.start()
-  const { scheduler } = exchange
-  if (scheduler === undefined || scheduler.connected) return
-  const { promise, resolve } = Promise.withResolvers<void>()
-  const unsubscribe = scheduler.onUp(resolve)
-  const timer = setTimeout(resolve, SCHEDULER_WAIT_MS)
-  await promise
-  clearTimeout(timer)
-  unsubscribe()
-}
-
-async function openStore(config: StoreConfig, log: Logger, metrics: Metrics): Promise<ChunkStore> {
-  const store = await createDiskStore({
-    directory: config.dir,
-    quotaBytes: 'bytes' in config.quota ? config.quota.bytes : await diskShare(config),
-    highWatermark: config.highWatermark,
-    lowWatermark: config.lowWatermark,
-    verify: config.verify,
-    clock: systemClock,
-    log,
-  })
-  metrics.gauge({
-    name: 'store_bytes',
-    help: 'Bytes of chunk data held.',
-    collect: gauge => gauge.set(store.usage().bytes),
-  })
-  metrics.gauge({
-    name: 'store_blobs',
-    help: 'Blobs held, complete or not.',
-    collect: gauge => gauge.set(store.usage().blobs),
-  })
-  return store
-}
-
-/** The configured fraction of the file system that the store lies on, in bytes. */
-async function diskShare({ dir, quota }: StoreConfig): Promise<number> {
-  if ('bytes' in quota) return quota.bytes
-  // The directory may not exist yet; one of those above it does.
-  for (let at = dir; ; at = join(at, '..')) {
-    try {
-      const { blocks, bsize } = await statfs(at)
-      return Math.floor(blocks * bsize * quota.diskFraction)
-    } catch (error) {
-      if (at === join(at, '..')) throw error
-    }
-  }
-}
-
-const SCRUB_PAUSE_MS = 60_000
-
-/** Checks what is held in the background, again and again. */
-function createScrubber(store: ChunkStore, bytesPerSecond: number, log: Logger): Component {
-  const stopping = new AbortController()
-  let running: Promise<void> = Promise.resolve()
-  const run = async (): Promise<void> => {
-    while (bytesPerSecond > 0) {
-      await delay(SCRUB_PAUSE_MS, stopping.signal)
-      const report = await store.scrub({ bytesPerSecond, signal: stopping.signal })
-      if (report.dropped > 0) log.warn(report, 'stored chunks were damaged and dropped')
-    }
-  }
-  return {
-    name: 'scrubber',
-    start: async () => {
-      running = run().catch(error => {
-        if (!stopping.signal.aborted) log.error({ err: error }, 'checking stored chunks ended')
-      })
-    },
-    stop: async () => {
-      stopping.abort()
-      await running
-    },
-  }
 }

@@ -3,45 +3,16 @@ import { runChunks } from './extents.ts'
 import { NeighbourGraph } from './graph.ts'
 import type { ChunkLayout } from './layout.ts'
 import { LeaseSeekers } from './lease-seekers.ts'
-import { type Lease, LeaseBook, type LeaseTimes } from './leases.ts'
+import { type Lease, LeaseBook } from './leases.ts'
 import { OriginPace } from './origin-pace.ts'
 import type { Random } from './random.ts'
-
-/** What the scheduler is to tell a peer about one blob. */
-export type SwarmEffect =
-  | { readonly type: 'neighbours'; readonly to: string; readonly peers: readonly string[] }
-  | {
-      readonly type: 'lease'
-      readonly to: string
-      readonly lease: number
-      readonly from: number
-      readonly toChunk: number
-    }
-  | { readonly type: 'lease-void'; readonly to: string; readonly lease: number }
-  | { readonly type: 'verified'; readonly to: string; readonly hashes: Uint8Array }
-
-/** How a swarm is shaped. */
-export interface SwarmShape {
-  /** Neighbours of each wanting peer. */
-  readonly degree: number
-  /** Edges between neighbours across each zone's border; twice the degree when left out. */
-  readonly crossLinks?: number
-  /** Leases on one upstream at first: bounds the connections that its origin sees. */
-  readonly firstLeases?: number
-  /** Leases on one upstream at the same time, over all peers, at most (but one for each blob). */
-  readonly maxLeases: number
-  /** Leases of one peer when it is alone; with more peers each has fewer. */
-  readonly maxLeasesPerPeer: number
-  readonly leaseTimes?: LeaseTimes
-}
-
-/** The shape that production starts from. */
-export const DEFAULT_SWARM_SHAPE = {
-  degree: 10,
-  firstLeases: 4,
-  maxLeases: 32,
-  maxLeasesPerPeer: 4,
-} as const satisfies SwarmShape
+import {
+  DEFAULT_SWARM_SHAPE,
+  type MemberTraits,
+  type SwarmEffect,
+  type SwarmShape,
+} from './swarm-contract.ts'
+import { VerifiedList } from './verified-list.ts'
 
 /** The pace of one upstream, for swarms of this shape. */
 export function createPace(shape: SwarmShape): OriginPace {
@@ -49,14 +20,6 @@ export function createPace(shape: SwarmShape): OriginPace {
     first: shape.firstLeases ?? DEFAULT_SWARM_SHAPE.firstLeases,
     most: shape.maxLeases,
   })
-}
-
-/** What a swarm is told of a member beside what it holds. */
-export interface MemberTraits {
-  /** Peers of one zone are near each other; '' when left out. */
-  readonly zone?: string
-  /** It is there to hold much for long: when it wants the blob, it gets leases before others. */
-  readonly seed?: boolean
 }
 
 interface Member {
@@ -77,13 +40,8 @@ interface Member {
 
 const REST_BASE_MS = 500
 const REST_MAX_MS = 30_000
-const HASH_BYTES = 32
 /** How long a seed may go without a sign of progress before others get leases too, ms. */
 const SEED_PATIENCE_MS = 1_000
-/** Bytes of verified lists that are sent for each ms: a crowd that downloads is told one after another. */
-const LIST_BYTES_PER_MS = 32 * 1024
-/** The most time that is made up for when ticks were missed, ms. */
-const MAX_TICK_MS = 250
 
 /**
  * One blob's swarm as the scheduler sees it: who holds what, who talks to whom, who reads what from the origin. Pure:
@@ -105,11 +63,7 @@ export class BlobSwarm {
   readonly #shape: SwarmShape
   #pace: OriginPace
   #wanting = 0
-  #verified: Uint8Array | undefined
-  #contradicted = false
-  /** Who has not been told the verified list yet. */
-  readonly #untold = new Set<string>()
-  #toldAt = 0
+  readonly #list: VerifiedList
   #wholeOnly = false
   /** The pace counts this blob. */
   #paced = false
@@ -129,6 +83,9 @@ export class BlobSwarm {
     this.#graph = new NeighbourGraph(shape.degree, shape.crossLinks ?? shape.degree * 2, random)
     this.#shape = shape
     this.#pace = pace
+    this.#list = new VerifiedList(layout.count, (to, hashes) =>
+      this.#effects.push({ type: 'verified', to, hashes }),
+    )
   }
 
   /** Peers that hold or want something. */
@@ -213,11 +170,9 @@ export class BlobSwarm {
     this.#members.set(id, member)
     if (wants) this.#wanting++
     for (const chunk of field.indices()) this.#leases.held(chunk)
-    if (!wants) this.#untold.delete(id)
+    if (!wants) this.#list.uselessTo(id)
     // One that only held it before had no use for the list.
-    else if (this.#verified !== undefined && before?.wants !== true) {
-      this.#effects.push({ type: 'verified', to: id, hashes: this.#verified })
-    }
+    else if (before?.wants !== true) this.#list.wantedBy(id)
     if (wants) this.#progressed(id, now)
     this.#place(member, now)
     this.#seek(member, now)
@@ -265,7 +220,7 @@ export class BlobSwarm {
     const member = this.#members.get(id)
     if (member === undefined) return
     this.#members.delete(id)
-    this.#untold.delete(id)
+    this.#list.uselessTo(id)
     if (this.#awaited?.id === id) this.#awaited = undefined
     this.#uncount(member)
     for (const lease of this.#leases.endAllOf(id)) this.#ended(lease)
@@ -312,29 +267,11 @@ export class BlobSwarm {
     this.#grant(now)
   }
 
-  /**
-   * A peer that hashed the whole blob tells its chunk list. Once two lists contradict each other none is believed any
-   * more: someone lies, and nobody here can tell who.
-   */
+  /** A peer that hashed the whole blob tells its chunk list ({@link VerifiedList.vouch}). */
   vouch(id: string, hashes: Uint8Array): 'accepted' | 'contradicted' | 'malformed' {
-    if (hashes.length !== this.layout.count * HASH_BYTES) return 'malformed'
-    if (this.#contradicted) return 'contradicted'
-    if (this.#verified === undefined) {
-      this.#verified = hashes
-      for (const member of this.#members.values())
-        if (member.wants && member.id !== id) this.#untold.add(member.id)
-      this.#tellList(LIST_BYTES_PER_MS)
-      return 'accepted'
-    }
-    if (sameBytes(this.#verified, hashes)) return 'accepted'
-    this.#contradicted = true
-    this.#verified = undefined
-    for (const member of this.#members.values()) {
-      if (!member.wants || this.#untold.has(member.id)) continue
-      this.#effects.push({ type: 'verified', to: member.id, hashes: new Uint8Array(0) })
-    }
-    this.#untold.clear()
-    return 'contradicted'
+    const members = this.#members.values()
+    const wanting = members.filter(member => member.wants).map(member => member.id)
+    return this.#list.vouch(id, hashes, wanting)
   }
 
   /** Moves time on, about ten times a second: lapsed leases go to others, and so do neighbours of peers that left. */
@@ -351,27 +288,13 @@ export class BlobSwarm {
     }
     for (const member of this.#resting) if (member.restUntil <= now) this.#seek(member, now)
     this.#graph.settle(now)
-    if (this.#untold.size > 0) this.#tellList(Math.min(MAX_TICK_MS, now - this.#toldAt) * LIST_BYTES_PER_MS)
-    this.#toldAt = now
+    this.#list.tick(now)
     this.#grant(now)
   }
 
   #place(member: Member, now: number): void {
     const { id, wants, zone, held, discounted } = member
     this.#graph.put(id, { wants, zone, offers: !discounted && (wants || held.count > 0) }, now)
-  }
-
-  /** Tells the list to some of those who do not know it yet. */
-  #tellList(bytes: number): void {
-    const hashes = this.#verified
-    if (hashes === undefined) return
-    let left = bytes
-    for (const id of this.#untold) {
-      if (left <= 0) return
-      this.#untold.delete(id)
-      this.#effects.push({ type: 'verified', to: id, hashes })
-      left -= hashes.length
-    }
   }
 
   #uncount(member: Member): void {
@@ -466,10 +389,4 @@ export class BlobSwarm {
       })
     }
   }
-}
-
-function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
-  if (a.length !== b.length) return false
-  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false
-  return true
 }

@@ -103,21 +103,21 @@ describe('the background', () => {
 
 interface Bench extends AsyncDisposable {
   /** Reads a range; undefined when it was left half-way. */
-  read(from: number, to: number, leaveAfter?: number): Promise<Uint8Array | undefined>
+  read(from: number, to: number, leaveAfter?: number, isOpen?: true): Promise<Uint8Array | undefined>
 }
 
-async function bench(source: ScriptedOrigin, quotaBytes = 1e9): Promise<Bench> {
+async function bench(source: ScriptedOrigin, quotaBytes = 1e9, size = BLOB.length): Promise<Bench> {
   const store = createMemoryStore({ quotaBytes, clock: systemClock })
   const reads = readsOver(store)
   await reads.start()
   const { origin, digest } = source
   const upstream = { name: 'scripted', hosts: [], origin, isPublic: true, hasCredentials: false }
   return {
-    read: async (from, to, leaveAfter = Number.POSITIVE_INFINITY) => {
+    read: async (from, to, leaveAfter = Number.POSITIVE_INFINITY, isOpen?: true) => {
       const controller = new AbortController()
       const { signal } = controller
-      const span = () => ({ from, to })
-      const read = await reads.open({ upstream, repository: 'a/b', digest, signal, size: BLOB.length, span })
+      const span = () => ({ from, to, ...(isOpen && { isOpen }) })
+      const read = await reads.open({ upstream, repository: 'a/b', digest, signal, size, span })
       assert.ok(!('unsatisfiable' in read))
       const pieces: Uint8Array[] = []
       let length = 0
@@ -192,6 +192,18 @@ describe('reading ranges', () => {
       ),
       { numRuns: 40, seed: 4 },
     )
+  })
+
+  it('reads the origin once for those who ask for all from somewhere on, and hang up', async () => {
+    const blob = Buffer.alloc(40 * MIN_CHUNK_BYTES + 77, BLOB)
+    const source = scriptedOrigin(blob, [])
+    await using at = await bench(source, 1e9, blob.length)
+    const step = 5 * MIN_CHUNK_BYTES
+    const starts = Array.from({ length: Math.ceil(blob.length / step) }, (_, i) => i * step)
+    await Promise.all(starts.map(from => at.read(from, blob.length, step, true)))
+    const all = await at.read(1, blob.length, undefined, true)
+    assert.ok(all !== undefined && blob.subarray(1).equals(all))
+    assert.equal(source.sent(), blob.length)
   })
 
   it('passes the origin’s own refusal on', async () => {

@@ -1,8 +1,8 @@
 /** What a `Range` header asks for, against a representation of a known size. */
 export type RequestedRange =
   | { readonly kind: 'whole' }
-  /** Bytes from `from` up to and not including `to`; `from < to <= size`. */
-  | { readonly kind: 'range'; readonly from: number; readonly to: number }
+  /** Bytes from `from` up to and not including `to`; `from < to <= size`. `isOpen`: the header names no end. */
+  | { readonly kind: 'range'; readonly from: number; readonly to: number; readonly isOpen?: true }
   /** To be answered with 416 and {@link formatUnsatisfiedRange}. */
   | { readonly kind: 'unsatisfiable' }
 
@@ -27,7 +27,8 @@ export function parseRange(header: string | undefined, size: number): RequestedR
   const from = Number(first)
   const end = last ? Number(last) : Number.POSITIVE_INFINITY
   if (end < from) return WHOLE
-  return from < size ? { kind: 'range', from, to: Math.min(end + 1, size) } : UNSATISFIABLE
+  if (from >= size) return UNSATISFIABLE
+  return { kind: 'range', from, to: Math.min(end + 1, size), ...(!last && { isOpen: true }) }
 }
 
 /** The `Range` header that asks for bytes from `from` up to and not including `to` (undefined: to the end). */

@@ -18,9 +18,17 @@ test('the examples of RFC 9110 14.1.2 and its edges', () => {
     { header: 'bytes=0-499', size: 10_000, expected: { kind: 'range', from: 0, to: 500 } },
     { header: 'bytes=500-999', size: 10_000, expected: { kind: 'range', from: 500, to: 1000 } },
     { header: 'bytes=-500', size: 10_000, expected: { kind: 'range', from: 9500, to: 10_000 } },
-    { header: 'bytes=9500-', size: 10_000, expected: { kind: 'range', from: 9500, to: 10_000 } },
+    {
+      header: 'bytes=9500-',
+      size: 10_000,
+      expected: { kind: 'range', from: 9500, to: 10_000, isOpen: true },
+    },
     { header: 'bytes=0-99999', size: 10_000, expected: { kind: 'range', from: 0, to: 10_000 } },
-    { header: 'bytes=9999-', size: 10_000, expected: { kind: 'range', from: 9999, to: 10_000 } },
+    {
+      header: 'bytes=9999-',
+      size: 10_000,
+      expected: { kind: 'range', from: 9999, to: 10_000, isOpen: true },
+    },
     { header: 'Bytes= 0-0 ', size: 10_000, expected: { kind: 'range', from: 0, to: 1 } },
     { header: 'bytes=-99999', size: 10_000, expected: { kind: 'range', from: 0, to: 10_000 } },
     { header: 'bytes=10000-', size: 10_000, expected: { kind: 'unsatisfiable' } },
@@ -87,7 +95,7 @@ test('what is formatted is read back', () => {
   fc.assert(
     fc.property(spans, ([from = 0, to = 0, whole = 0]) => {
       assert.deepEqual(parseRange(formatRange(from, to), whole), { kind: 'range', from, to })
-      assert.deepEqual(parseRange(formatRange(from), whole), { kind: 'range', from, to: whole })
+      assert.deepEqual(parseRange(formatRange(from), whole), { kind: 'range', from, to: whole, isOpen: true })
       assert.deepEqual(parseContentRange(formatContentRange(from, to, whole)), {
         kind: 'range',
         from,

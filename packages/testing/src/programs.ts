@@ -1,7 +1,8 @@
 import { accessSync, constants } from 'node:fs'
-import { homedir, tmpdir } from 'node:os'
+import { tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
 import { spawnSync } from 'node:child_process'
+import { CACHE_DIR, newerLine, newerProgram, type NewerProgram } from './debian-trees.ts'
 
 /** Debian's package for each real program that the tests drive. */
 const PACKAGES = {
@@ -32,11 +33,9 @@ const PYTHON_PACKAGES = {
 /** A program in Python that a test cannot do without. */
 export type PythonProgram = keyof typeof PYTHON_PACKAGES
 
-/** Where Python's packages are kept between runs, each in an environment of its own. */
-const PYTHON_DIR = join(process.env['XDG_CACHE_HOME'] || join(homedir(), '.cache'), 'darter-test')
-
+/** Each of Python's packages has an environment of its own. */
 const environmentOf = (program: PythonProgram) =>
-  join(PYTHON_DIR, PYTHON_PACKAGES[program].replace(/(?:\[.*\])?==/, '-'))
+  join(CACHE_DIR, PYTHON_PACKAGES[program].replace(/(?:\[.*\])?==/, '-'))
 
 /** How to start a Python program that {@link requirePrograms} was asked for. */
 export function pythonProgram(program: PythonProgram): string {
@@ -100,16 +99,24 @@ function installBy(line: string): void {
  */
 export function requirePrograms(
   programs: readonly Program[],
-  options: { readonly root?: boolean; readonly python?: readonly PythonProgram[] } = {},
+  options: {
+    readonly root?: boolean
+    readonly python?: readonly PythonProgram[]
+    readonly newer?: readonly NewerProgram[]
+  } = {},
 ): { readonly skip: string | false } {
   const isCi = process.env['CI'] === 'true'
   const isRoot = process.getuid?.() === 0
   const missing = () => [...new Set(programs.filter(name => !isInstalled(name)).map(name => PACKAGES[name]))]
   const mayInstall = isCi || process.env['DARTER_TEST_INSTALL'] === '1'
   if (missing().length > 0 && mayInstall) install()
-  const { python = [] } = options
+  const { python = [], newer = [] } = options
   const missingPython = () => python.filter(name => !isExecutable(pythonProgram(name)))
   if (mayInstall) for (const name of missingPython()) installBy(pythonLine(name))
+  const missingNewer = () => [
+    ...new Set(newer.filter(name => !isExecutable(newerProgram(name))).map(newerLine)),
+  ]
+  if (mayInstall) for (const line of missingNewer()) installBy(line)
   const reasons: string[] = []
   if (missing().length > 0) {
     reasons.push(
@@ -117,6 +124,7 @@ export function requirePrograms(
     )
   }
   for (const name of missingPython()) reasons.push(`missing ${name}; type: ${pythonLine(name)}`)
+  for (const line of missingNewer()) reasons.push(`missing newer programs; type: ${line}`)
   if (options.root === true && !isRoot)
     reasons.push('container daemons and networks need root; run this as root')
   if (reasons.length === 0) return { skip: false }

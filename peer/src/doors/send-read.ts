@@ -26,7 +26,7 @@ export function rangeOf(
 export function spanOf(range: string | undefined): SpanChoice {
   return size => {
     const wanted = parseRange(range, size)
-    return wanted.kind === 'range' ? { from: wanted.from, to: wanted.to } : wanted.kind
+    return wanted.kind === 'range' ? wanted : wanted.kind
   }
 }
 

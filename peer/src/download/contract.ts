@@ -28,8 +28,13 @@ export interface ByteSpan {
   readonly to: number
 }
 
+/** The part of a blob that a caller asked for. `isOpen`: from somewhere to the end, as those ask who want all of that. */
+export interface ChosenSpan extends ByteSpan {
+  readonly isOpen?: true
+}
+
 /** What a caller wants of a blob, once its size is known. */
-export type SpanChoice = (size: number) => ByteSpan | 'whole' | 'unsatisfiable'
+export type SpanChoice = (size: number) => ChosenSpan | 'whole' | 'unsatisfiable'
 
 /** A caller's request for (part of) a blob. */
 export interface OpenBlobRequest extends BlobSource {

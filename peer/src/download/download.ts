@@ -4,7 +4,7 @@ import type { Logger } from '@darter/runtime'
 import { type BlobProof, ChunkMissingError, type StoredBlob } from '@darter/store'
 import { Bitfield, DEFAULT_SESSION_LIMITS, DownloadSession } from '@darter/swarm'
 import type { PeerAddress } from '@darter/wire'
-import type { BlobSource, ByteSpan } from './contract.ts'
+import type { BlobSource, ChosenSpan } from './contract.ts'
 import { DigestCheck } from './digest-check.ts'
 import type { DownloadContext, DownloadReader } from './download-contract.ts'
 import { PeerStoppingError } from './errors.ts'
@@ -16,10 +16,14 @@ import { OriginFetches } from './origin-fetches.ts'
 import type { ContentKind } from './origin-reader.ts'
 import { Performer } from './performer.ts'
 import { Ranges } from './ranges.ts'
-import { type ReaderAnswer, ReaderDesk } from './reader-desk.ts'
+import { type ReaderAnswer, ReaderDesk, type Reading } from './reader-desk.ts'
 
 const TICK_MS = 100
 const HASH_BYTES = 32
+/** Who reads from somewhere to the end of a blob, and so many bytes, has all of it fetched. */
+const REST_BYTES = 4 * 1024 * 1024
+/** How long such a reader waits for a chunk to come and to be believed, before it reads that one from the origin itself, ms. */
+const REST_PATIENCE_MS = 4_000
 
 type State =
   | { readonly kind: 'running' | 'complete' | 'full' }
@@ -113,7 +117,7 @@ export class Download implements LinkedDownload {
       trusted: this.#trusted,
       rooms: context.ranges,
       lingerMs: options.lingerMs,
-      goesOn: chunk => this.#answer(chunk, true, this.#now()).kind === 'origin',
+      goesOn: chunk => this.#answer(chunk, 'part', this.#now()).kind === 'origin',
       onBytes: count => context.metrics.receivedFromOrigin(count),
       onChunk: chunk => this.#intake.fromOrigin(chunk),
       onRangesIgnored: () => {
@@ -195,17 +199,18 @@ export class Download implements LinkedDownload {
    * Adds a caller that wants a part of the blob. One that does not read all of it gets only chunks that are believed by
    * themselves, until the blob's digest is settled.
    */
-  addReader(span: ByteSpan, source: BlobSource): DownloadReader {
+  addReader(span: ChosenSpan, source: BlobSource): DownloadReader {
     const { layout } = this.stored
     const [from, to] = [layout.at(span.from), layout.at(span.to - 1) + 1]
-    const strict = span.to - span.from < layout.size
+    const reading = this.#readingOf(span)
     const removeSource = this.#origin.sources.add(source)
-    const id = this.#readers.add(from, strict)
+    const id = this.#readers.add(from, reading)
     const before = new Set<number>()
     for (let chunk = from; chunk < to; chunk++) if (this.stored.held.has(chunk)) before.add(chunk)
-    const likelyTo = this.#ranges.added(id, span, source, this.#now())
+    const likelyTo = this.#ranges.added(id, span, reading, source, this.#now())
     this.#session.setAppetite(this.#ranges.appetite(this.#now()), this.#now())
-    this.#session.readerAdded(id, from, to, strict, this.#now(), layout.at(likelyTo - 1) + 1)
+    const isPart = reading === 'part'
+    this.#session.readerAdded(id, from, to, isPart, this.#now(), layout.at(likelyTo - 1) + 1)
     this.#perform()
     const { prefetcher } = this.#context.ranges
     return {
@@ -213,7 +218,7 @@ export class Download implements LinkedDownload {
         this.#session.readerMoved(id, chunk, this.#now())
         this.#perform()
         const ready = this.#readers.wait(id, chunk, signal)
-        return strict ? prefetcher.during(ready) : ready
+        return isPart ? prefetcher.during(ready) : ready
       },
       fromOrigin: (part, signal) => this.#ranges.read(id, part, signal),
       failure: () => this.#readers.failure(id),
@@ -333,20 +338,29 @@ export class Download implements LinkedDownload {
 
   // ---- readers
 
-  #answer(chunk: number, strict: boolean, since: number): ReaderAnswer {
+  #readingOf({ from, to, isOpen }: ChosenSpan): Reading {
+    const length = to - from
+    if (length === this.stored.layout.size) return 'whole'
+    if (isOpen !== true) return 'part'
+    return length >= REST_BYTES || this.#ranges.appetite(this.#now()) === 'everything' ? 'rest' : 'part'
+  }
+
+  #answer(chunk: number, reading: Reading, since: number): ReaderAnswer {
     const state = this.#state
     if (this.stored.held.has(chunk)) {
       // The last chunk is what a caller that reads everything gets only when the digest is right.
       // Once this download has ended, nobody tells it what others make of the blob.
       const trusted = state.kind === 'running' && this.#trusted.has(chunk)
-      const believed = strict ? trusted : chunk < this.stored.layout.count - 1
+      const believed = reading === 'whole' ? chunk < this.stored.layout.count - 1 : trusted
       if (state.kind === 'complete' || believed) return { kind: 'ready' }
     }
     if (state.kind === 'failed') return state
     if (state.kind === 'full') return { kind: 'pass-through' }
     // A blob of one chunk is read whole: that chunk's hash is its digest.
-    if (!strict || this.stored.layout.count === 1) return { kind: 'wait' }
+    if (reading === 'whole' || this.stored.layout.count === 1) return { kind: 'wait' }
     const now = this.#now()
+    // Everything is on its way, for the whole swarm at once.
+    if (reading === 'rest' && now - since < REST_PATIENCE_MS) return { kind: 'wait' }
     return { kind: this.#session.onlyOriginServes(chunk, now - since, now) ? 'origin' : 'wait' }
   }
 

@@ -10,9 +10,12 @@ import type { ContentKind, OriginChunk } from './origin-reader.ts'
 import { OriginRanges, type RangePiece } from './origin-ranges.ts'
 import { BlobParts, PartStore } from './part-store.ts'
 import { type Prefetcher, Touched } from './prefetch.ts'
+import type { Reading } from './reader-desk.ts'
 
 /** Blobs of which is remembered what ranges were read. */
 const MAX_RECORDS = 512
+/** How long everything is wanted after somebody left who read a blob to its end: the next one may read on from elsewhere, ms. */
+const REST_LINGER_MS = 1_000
 /** A download that readers of ranges have left stays ready for the next one, ms. */
 const RANGE_LINGER_MS = 60_000
 /** What is fetched in the background for nobody in particular ends when nothing has come for this long, ms. */
@@ -100,6 +103,7 @@ interface RangeReader {
   readonly origin: OriginRanges
   readonly aheadBytes: number
   readonly source: BlobSource
+  readonly reading: 'rest' | 'part'
 }
 
 /**
@@ -110,9 +114,10 @@ export class Ranges {
   readonly #options: ConstructorParameters<typeof Ranges>[0]
   readonly #origins = new Map<string, { readonly record: RangeRecord; readonly origin: OriginRanges }>()
   readonly #readers = new Map<number, RangeReader>()
-  /** Readers of all of the blob. */
+  /** Readers who want all of the blob to come. */
   #whole = 0
-  #readWhole = false
+  /** Until when all of it is wanted for the sake of one who has left. */
+  #wholeUntil = Number.NEGATIVE_INFINITY
   #leftAt = Number.NEGATIVE_INFINITY
   #keptAt = Number.NEGATIVE_INFINITY
   #lastSource: BlobSource | undefined
@@ -143,19 +148,17 @@ export class Ranges {
   }
 
   /** A reader comes. Returns up to which byte it is likely to read on. */
-  added(id: number, span: ByteSpan, source: BlobSource, now: number): number {
+  added(id: number, span: ByteSpan, reading: Reading, source: BlobSource, now: number): number {
     const { stored, trusted } = this.#options
     const { layout } = stored
     this.#keptAt = now
-    if (span.from === 0 && span.to === layout.size) {
-      this.#whole++
-      return span.to
-    }
+    if (reading !== 'part') this.#whole++
+    if (reading === 'whole') return span.to
     this.#lastSource = source
     const { record, origin } = this.#originOf(source)
     record.touched.add(span.from, span.to)
     const aheadBytes = record.ahead.next(span.from, span.to)
-    this.#readers.set(id, { record, origin, aheadBytes, source })
+    this.#readers.set(id, { record, origin, aheadBytes, source, reading })
     for (let chunk = layout.at(span.from); chunk <= layout.at(span.to - 1); chunk++) {
       const own = record.own.get(chunk)
       const hash = stored.chunkHash(chunk)
@@ -166,10 +169,13 @@ export class Ranges {
 
   /** A reader that was {@link added} has left. */
   gone(id: number, now: number): void {
-    const isRange = this.#readers.delete(id)
-    if (!isRange) this.#whole--
-    this.#readWhole = !isRange
+    const reading = this.#readers.get(id)?.reading ?? 'whole'
+    this.#readers.delete(id)
     this.#leftAt = now
+    if (reading === 'part') return
+    this.#whole--
+    const lingerMs = reading === 'whole' ? this.#options.lingerMs : REST_LINGER_MS
+    this.#wholeUntil = Math.max(this.#wholeUntil, now + lingerMs)
   }
 
   /** A span of a range, straight from the reader's own upstream; see {@link OriginRanges.read}. */
@@ -177,7 +183,8 @@ export class Ranges {
     const reader = this.#readers.get(id)
     if (reader === undefined) throw new RangeError('this reader has ended')
     const { origin, aheadBytes: ahead, source } = reader
-    const { goesOn } = this.#options
+    // For who reads to the end the next chunk may come with everything.
+    const goesOn = reader.reading === 'part' ? this.#options.goesOn : () => false
     return origin.read(span, { source, ahead, goesOn, signal })
   }
 
@@ -194,7 +201,7 @@ export class Ranges {
     if (this.#whole > 0 || (layout.count === 1 && this.#readers.size > 0)) return 'everything'
     const isIdle = this.#readers.size === 0
     if (isIdle && held.count >= NEARLY_DONE * layout.count) return 'everything'
-    if (this.#readWhole && now - this.#leftAt < this.#options.lingerMs) return 'everything'
+    if (now < this.#wholeUntil) return 'everything'
     if (isIdle && now - this.#keptAt >= BACKGROUND_PATIENCE_MS) return 'nothing'
     return this.#isDue && this.#isOrdered ? 'background' : 'nothing'
   }

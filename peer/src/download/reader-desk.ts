@@ -2,6 +2,15 @@ import type { Digest } from '@darter/oci'
 import type { ChunkPlace } from './download-contract.ts'
 import { WrongBytesSentError } from './errors.ts'
 
+/** What a caller reads of a blob. */
+export type Reading =
+  /** All of it, so that the digest can still stop it before the last chunk. */
+  | 'whole'
+  /** From somewhere to its end while all of it is fetched, and only what is believed by itself. */
+  | 'rest'
+  /** Some of it, and only what is believed by itself. */
+  | 'part'
+
 /** What a reader may do about the chunk that it waits for. */
 export type ReaderAnswer =
   | { readonly kind: ChunkPlace | 'wait' }
@@ -9,7 +18,7 @@ export type ReaderAnswer =
 
 interface Waiting {
   readonly from: number
-  readonly strict: boolean
+  readonly reading: Reading
   /** The first chunk that was not passed on yet. */
   position: number
   awaited: number | undefined
@@ -22,12 +31,12 @@ interface Waiting {
 /** The callers of one download: who waits for which chunk, who has to be cut. */
 export class ReaderDesk {
   readonly #readers = new Map<number, Waiting>()
-  readonly #answer: (chunk: number, strict: boolean, since: number) => ReaderAnswer
+  readonly #answer: (chunk: number, reading: Reading, since: number) => ReaderAnswer
   readonly #now: () => number
   #nextId = 1
 
   /** @param answer decides, by the download's state, about a chunk that is waited for since then. */
-  constructor(answer: (chunk: number, strict: boolean, since: number) => ReaderAnswer, now: () => number) {
+  constructor(answer: (chunk: number, reading: Reading, since: number) => ReaderAnswer, now: () => number) {
     this.#answer = answer
     this.#now = now
   }
@@ -37,11 +46,11 @@ export class ReaderDesk {
   }
 
   /** Adds a caller that reads from chunk `from` on; returns its number. */
-  add(from: number, strict: boolean): number {
+  add(from: number, reading: Reading): number {
     const id = this.#nextId++
     this.#readers.set(id, {
       from,
-      strict,
+      reading,
       position: from,
       awaited: undefined,
       since: 0,
@@ -69,7 +78,7 @@ export class ReaderDesk {
     for (;;) {
       signal.throwIfAborted()
       if (reader.failure !== undefined) throw reader.failure
-      const answer = this.#answer(chunk, reader.strict, reader.since)
+      const answer = this.#answer(chunk, reader.reading, reader.since)
       if (answer.kind === 'failed') throw answer.error
       if (answer.kind === 'ready') break
       if (answer.kind !== 'wait') return answer.kind
@@ -83,8 +92,8 @@ export class ReaderDesk {
   wake(): void {
     for (const reader of this.#readers.values()) {
       if (reader.wake === undefined || reader.awaited === undefined) continue
-      const { awaited, strict, since } = reader
-      if (reader.failure !== undefined || this.#answer(awaited, strict, since).kind !== 'wait') reader.wake()
+      const { awaited, reading, since } = reader
+      if (reader.failure !== undefined || this.#answer(awaited, reading, since).kind !== 'wait') reader.wake()
     }
   }
 

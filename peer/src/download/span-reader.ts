@@ -3,7 +3,7 @@ import type { Digest } from '@darter/oci'
 import type { Logger } from '@darter/runtime'
 import { ChunkCorruptError, ChunkMissingError, type ChunkStore, type StoredBlob } from '@darter/store'
 import type { ChunkLayout } from '@darter/swarm'
-import type { BlobRead, BlobSource, ByteSources, ByteSpan, OpenBlobRequest } from './contract.ts'
+import type { BlobRead, BlobSource, ByteSources, ByteSpan, ChosenSpan, OpenBlobRequest } from './contract.ts'
 import type { DownloadReader } from './download-contract.ts'
 import { Download } from './download.ts'
 import type { DownloadMetrics } from './metrics.ts'
@@ -28,7 +28,7 @@ export interface SpanReader {
     found: Download | StoredBlob,
     request: OpenBlobRequest,
     kind: ContentKind,
-    span: ByteSpan,
+    span: ChosenSpan,
   ): Promise<BlobRead>
   /** A span straight from the origin, kept nowhere. */
   direct(request: OpenBlobRequest, kind: ContentKind, size: number, span: ByteSpan): BlobRead
@@ -60,7 +60,7 @@ export function createSpanReader(options: {
   const attach = async (
     found: Download | StoredBlob,
     request: OpenBlobRequest,
-    span: ByteSpan,
+    span: ChosenSpan,
   ): Promise<Attached | 'pass-through'> => {
     const { signal } = request
     if (!(found instanceof Download)) {
@@ -124,7 +124,7 @@ export function createSpanReader(options: {
     start: Attached,
     request: OpenBlobRequest,
     kind: ContentKind,
-    span: ByteSpan,
+    span: ChosenSpan,
     counts: { -readonly [K in keyof ByteSources]: number },
   ): AsyncGenerator<Uint8Array> {
     const { layout } = start.stored
@@ -189,8 +189,8 @@ export function createSpanReader(options: {
           if (!settled) continue
           current.end(false)
           const again = await attach(await begin(digest, layout.size, kind, request, settled), request, {
+            ...span,
             from: position,
-            to: span.to,
           })
           attached = again === 'pass-through' ? undefined : again
           continue
@@ -215,7 +215,8 @@ export function createSpanReader(options: {
       if (opened === 'pass-through') return direct(request, kind, size, span)
       const counts = { fromDisk: 0, fromPeers: 0, fromOrigin: 0 }
       return {
-        ...span,
+        from: span.from,
+        to: span.to,
         size,
         body: readSpan(opened, request, kind, span, counts),
         sources: () => ({ ...counts }),

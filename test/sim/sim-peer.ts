@@ -8,6 +8,7 @@ import {
   UploadPlan,
 } from '@darter/swarm'
 import type { EventQueue } from './event-queue.ts'
+import type { NewsBoard } from './news.ts'
 import type { FairPipe, Flow } from './pipes.ts'
 import { SerialPipe } from './pipes.ts'
 
@@ -28,7 +29,10 @@ export interface World {
   readonly wrong: Uint8Array
   /** Delivers something after the latency, counted as `count` messages. */
   message(deliver: () => void, count?: number): void
-  peer(id: string): SimPeer
+  /** What peers were told of chunks and have not taken in. */
+  readonly news: NewsBoard
+  /** All peers, by their numbers. */
+  readonly peers: readonly SimPeer[]
   /** Passes a chunk that left its sender at this moment over the border between two zones, if there is one; returns when it is through, ms. */
   cross(from: SimPeer, to: SimPeer): number
   chunkSent(): void
@@ -41,11 +45,14 @@ export interface World {
 
 /** Pieces in which a chunk arrives: its receiver notices that it will be whole soon at the end of one of them. */
 const PIECES = 4
-const TICK_MS = 100
+/** Time moves on for its decisions so often, ms. */
+export const TICK_MS = 100
 const BLOB = 'blob'
 
 /** One peer: the production decisions, and links that take time. */
 export class SimPeer {
+  /** Its place among all peers. */
+  readonly index: number
   readonly id: string
   readonly zone: number
   readonly liar: boolean
@@ -55,18 +62,19 @@ export class SimPeer {
   readonly uplink: FairPipe
   readonly downlink: SerialPipe
   readonly links = new Map<string, SimPeer>()
-  /** Chunks that are wanted of neighbours: the neighbour's id for each request. */
-  readonly #requests = new Map<number, Set<string>>()
-  readonly #sending = new Map<string, Flow>()
+  /** The numbers of those that it has links to; made anew when that changes. */
+  #linked: readonly number[] = []
+  /** Chunks that are wanted of neighbours. */
+  readonly #requests: { readonly source: string; readonly chunk: number }[] = []
+  readonly #sending: { readonly to: string; readonly chunk: number; readonly flow: Flow }[] = []
   readonly #world: World
-  #inFlight = 0
   gone = false
   /** It has the blob, or gave up. */
   over = false
   finishedAt: number | undefined
 
   constructor(options: {
-    readonly id: string
+    readonly index: number
     readonly zone: number
     readonly liar: boolean
     readonly uplink: FairPipe
@@ -74,7 +82,8 @@ export class SimPeer {
   }) {
     const { world } = options
     const { layout, random } = world
-    this.id = options.id
+    this.index = options.index
+    this.id = `p${options.index}`
     this.zone = options.zone
     this.liar = options.liar
     this.uplink = options.uplink
@@ -107,9 +116,27 @@ export class SimPeer {
 
   leave(): void {
     this.gone = true
-    for (const flow of this.#sending.values()) this.uplink.stop(flow)
+    for (const { flow } of this.#sending) this.uplink.stop(flow)
     for (const neighbour of this.links.values()) {
       this.#world.message(() => neighbour.unlinked(this, 'vanished'))
+    }
+  }
+
+  /** Takes in what neighbours told. Has to come before anything else is done with this peer. */
+  catchUp(): void {
+    this.#world.news.read(this.index, this)
+  }
+
+  /** A neighbour holds a chunk, or expects it. */
+  heard(from: number, chunk: number, load: number, held: boolean, at: number): void {
+    const { id } = this.#world.peers[from]!
+    if (this.gone || !this.links.has(id)) return
+    this.plan.neighbourCovers(BLOB, id, chunk, load)
+    if (!held) {
+      this.session.neighbourExpects(id, chunk)
+    } else if (!this.over) {
+      this.session.neighbourHas(id, chunk, this.#world.right[chunk]!)
+      this.session.neighboursChanged(at)
     }
   }
 
@@ -121,6 +148,7 @@ export class SimPeer {
 
   #tick(): void {
     if (this.gone) return
+    this.catchUp()
     this.plan.tick(this.#now)
     if (!this.over) this.session.tick(this.#now)
     this.perform()
@@ -132,10 +160,16 @@ export class SimPeer {
   /** Makes a link, both ways; each says what it holds. */
   link(other: SimPeer): void {
     if (this.gone || other.gone || this.links.has(other.id)) return
-    this.links.set(other.id, other)
-    other.links.set(this.id, this)
+    this.#linkTo(other)
+    other.#linkTo(this)
     this.#introduce(other)
     other.#introduce(this)
+  }
+
+  #linkTo(other: SimPeer): void {
+    this.catchUp()
+    this.links.set(other.id, other)
+    this.#linked = [...this.#linked, other.index]
   }
 
   unlink(other: SimPeer): void {
@@ -144,7 +178,10 @@ export class SimPeer {
   }
 
   unlinked(other: SimPeer, deed: 'vanished' | undefined): void {
-    if (this.gone || !this.links.delete(other.id)) return
+    if (this.gone || !this.links.has(other.id)) return
+    this.catchUp()
+    this.links.delete(other.id)
+    this.#linked = this.#linked.filter(index => index !== other.index)
     this.plan.neighbourLeft(BLOB, other.id, this.#now)
     this.session.neighbourDown(other.id, deed, this.#now)
     this.perform()
@@ -154,6 +191,7 @@ export class SimPeer {
     const held = Bitfield.fromBytes(this.held.length, this.held.toBytes())
     this.#world.message(() => {
       if (to.gone || !to.links.has(this.id)) return
+      to.catchUp()
       to.plan.neighbourUp(BLOB, this.id, held, to.#now)
       if (!to.over) {
         to.session.neighbourUp(this.id, to.zone !== this.zone)
@@ -175,16 +213,13 @@ export class SimPeer {
         this.#cancel(effect.neighbour, effect.chunk)
         break
       case 'pass':
-        this.#to(effect.neighbour, other => other.plan.passed(BLOB, this.id, other.#now))
+        this.#to(effect.neighbour, (other, me) => other.plan.passed(BLOB, me, other.#now))
         break
       case 'want':
-        this.#to(effect.neighbour, other => other.plan.neighbourWants(BLOB, this.id, other.#now))
+        this.#to(effect.neighbour, (other, me) => other.plan.neighbourWants(BLOB, me, other.#now))
         break
       case 'unexpect':
-        this.#toAll(undefined, other => {
-          other.plan.neighbourLacks(BLOB, this.id, effect.chunk, other.#now)
-          other.session.neighbourLost(this.id, effect.chunk)
-        })
+        this.#lacks(effect.chunk)
         break
       case 'give-up':
         this.over = true
@@ -201,39 +236,31 @@ export class SimPeer {
       this.#world.events.after(0, () => this.#refused(id, chunk, 'failed'))
       return
     }
-    let sources = this.#requests.get(chunk)
-    if (sources === undefined) this.#requests.set(chunk, (sources = new Set()))
-    sources.add(id)
-    this.#inFlight++
-    this.#to(id, other => other.plan.requested(BLOB, this.id, chunk, other.#now))
-    const load = this.#inFlight
-    this.#toAll(id, other => {
-      other.plan.neighbourCovers(BLOB, this.id, chunk, load)
-      other.session.neighbourExpects(this.id, chunk)
-    })
+    this.#requests.push({ source: id, chunk })
+    this.#to(id, (other, me) => other.plan.requested(BLOB, me, chunk, other.#now))
+    this.#tell(source.index, chunk, false)
   }
 
   #cancel(id: string, chunk: number): void {
     if (!this.#ended(id, chunk)) return
-    this.#to(id, source => {
-      const key = `${this.id} ${chunk}`
-      const flow = source.#sending.get(key)
-      if (flow === undefined) source.plan.cancelled(BLOB, this.id, chunk, source.#now)
-      else if (source.uplink.stop(flow)) source.#sent(this.id, chunk, false)
+    this.#to(id, (source, me) => {
+      const sent = source.#sending.find(sending => sending.to === me && sending.chunk === chunk)
+      if (sent === undefined) source.plan.cancelled(BLOB, me, chunk, source.#now)
+      else if (source.uplink.stop(sent.flow)) source.#sent(me, chunk, false)
     })
   }
 
   #refused(id: string, chunk: number, reason: 'missing' | 'busy' | 'failed'): void {
     if (this.gone) return
+    this.catchUp()
     this.session.requestFailed(id, chunk, reason, this.#now)
     this.perform()
   }
 
   #ended(id: string, chunk: number): boolean {
-    const sources = this.#requests.get(chunk)
-    if (sources?.delete(id) !== true) return false
-    if (sources.size === 0) this.#requests.delete(chunk)
-    this.#inFlight--
+    const index = this.#requests.findIndex(request => request.chunk === chunk && request.source === id)
+    if (index < 0) return false
+    this.#requests.splice(index, 1)
     return true
   }
 
@@ -247,14 +274,14 @@ export class SimPeer {
     const { to, chunk } = effect
     switch (effect.type) {
       case 'slot':
-        this.#to(to, other => {
-          if (other.over) other.#to(this.id, back => back.plan.passed(BLOB, other.id, back.#now))
-          else other.session.slotOffered(this.id, chunk, other.#now)
+        this.#to(to, (other, me) => {
+          if (other.over) other.#to(me, (back, them) => back.plan.passed(BLOB, them, back.#now))
+          else other.session.slotOffered(me, chunk, other.#now)
         })
         break
       case 'refuse':
-        this.#to(to, other => {
-          if (other.#ended(this.id, chunk)) other.#refused(this.id, chunk, effect.reason)
+        this.#to(to, (other, me) => {
+          if (other.#ended(me, chunk)) other.#refused(me, chunk, effect.reason)
         })
         break
       case 'send':
@@ -265,16 +292,21 @@ export class SimPeer {
 
   #send(to: string, chunk: number): void {
     const target = this.links.get(to)
-    const flow = this.uplink.start(() => this.#sent(to, chunk, true))
-    this.#sending.set(`${to} ${chunk}`, flow)
+    const flow = this.uplink.start(() => {
+      this.catchUp()
+      this.#sent(to, chunk, true)
+    })
+    this.#sending.push({ to, chunk, flow })
     if (target === undefined) return
     const { events, latencyMs, chunkMs } = this.#world
-    events.after(latencyMs, () => target.session.chunkBegan(this.id, chunk))
+    const { id } = this
+    events.after(latencyMs, () => target.session.chunkBegan(id, chunk))
     target.expectWhole(chunk, latencyMs + chunkMs * this.uplink.size)
   }
 
   #sent(to: string, chunk: number, whole: boolean): void {
-    this.#sending.delete(`${to} ${chunk}`)
+    const index = this.#sending.findIndex(sending => sending.to === to && sending.chunk === chunk)
+    if (index >= 0) this.#sending.splice(index, 1)
     this.plan.sent(BLOB, to, chunk, whole, this.#now)
     this.#serve()
     if (whole) this.#world.chunkSent()
@@ -282,9 +314,11 @@ export class SimPeer {
     if (!whole || target === undefined) return
     const { events, latencyMs } = this.#world
     const crossed = this.#world.cross(this, target)
-    events.after(crossed - this.#now + latencyMs, () => {
+    const { id } = this
+    const hash = this.liar ? this.#world.wrong : this.#world.right[chunk]!
+    events.after(crossed - events.now + latencyMs, () => {
       const through = target.downlink.pass(events.now)
-      events.after(through - events.now, () => target.#arrived(this, chunk))
+      events.after(through - events.now, () => target.#arrived(id, chunk, hash))
     })
   }
 
@@ -298,16 +332,17 @@ export class SimPeer {
     const whole = Math.max(events.now + inMs, this.downlink.freeAt + chunkMs)
     events.after(whole - lead - events.now, () => {
       if (this.gone || this.held.has(chunk)) return
+      this.catchUp()
       this.plan.chunkComing(BLOB, chunk, lead - 1e-6, this.#now)
       this.#serve()
     })
   }
 
-  #arrived(source: SimPeer, chunk: number): void {
-    if (this.gone || !this.#ended(source.id, chunk)) return
-    const hash = source.liar ? this.#world.wrong : this.#world.right[chunk]!
-    const verdict = this.session.chunkFromNeighbour(source.id, chunk, hash, this.#now)
-    if (verdict === 'keep') this.keep(chunk, source.id)
+  #arrived(source: string, chunk: number, hash: Uint8Array): void {
+    if (this.gone || !this.#ended(source, chunk)) return
+    this.catchUp()
+    const verdict = this.session.chunkFromNeighbour(source, chunk, hash, this.#now)
+    if (verdict === 'keep') this.keep(chunk, source)
     else if (verdict === 'wrong' && !this.held.has(chunk)) this.plan.chunkLost(BLOB, chunk, this.#now)
     this.perform()
   }
@@ -322,15 +357,7 @@ export class SimPeer {
       now,
     )
     this.plan.chunkHeld(BLOB, chunk, now)
-    const load = this.#inFlight
-    const hash = this.#world.right[chunk]!
-    this.#toAll(undefined, other => {
-      other.plan.neighbourCovers(BLOB, this.id, chunk, load)
-      if (!other.over) {
-        other.session.neighbourHas(this.id, chunk, hash)
-        other.session.neighboursChanged(other.#now)
-      }
-    })
+    this.#tell(-1, chunk, true)
     this.#world.chunkKept(this, chunk)
     this.session.readerMoved(1, this.held.nextClear(0), now)
     if (!this.session.complete || this.over) return
@@ -343,22 +370,42 @@ export class SimPeer {
 
   // ---- messages
 
-  #to(id: string, deliver: (other: SimPeer) => void): void {
+  #to(id: string, deliver: (other: SimPeer, me: string) => void): void {
     const other = this.links.get(id)
     if (other === undefined) return
+    const me = this.id
     this.#world.message(() => {
-      if (other.gone || !other.links.has(this.id)) return
-      deliver(other)
+      if (other.gone || !other.links.has(me)) return
+      other.catchUp()
+      deliver(other, me)
       other.perform()
     })
   }
 
-  #toAll(except: string | undefined, deliver: (other: SimPeer) => void): void {
-    const others = [...this.links.values()]
+  /** Tells all neighbours but one (a number; -1: all of them) that a chunk is held, or expected. */
+  #tell(except: number, chunk: number, held: boolean): void {
+    const { news, peers, events } = this.#world
+    const me = this.index
+    const others = this.#linked
+    const load = this.#requests.length
     this.#world.message(() => {
       for (const other of others) {
-        if (other.gone || other.id === except || !other.links.has(this.id)) continue
-        deliver(other)
+        if (other === except) continue
+        if (news.post(other, me, chunk, load, held, events.now)) peers[other]!.catchUp()
+      }
+    }, others.length)
+  }
+
+  /** Tells all neighbours that a chunk is expected from nobody any more. */
+  #lacks(chunk: number): void {
+    const others = [...this.links.values()]
+    const me = this.id
+    this.#world.message(() => {
+      for (const other of others) {
+        if (other.gone || !other.links.has(me)) continue
+        other.catchUp()
+        other.plan.neighbourLacks(BLOB, me, chunk, other.#now)
+        other.session.neighbourLost(me, chunk)
         other.perform()
       }
     }, others.length)

@@ -8,9 +8,10 @@ import {
   type SwarmEffect,
 } from '@darter/swarm'
 import { createEventQueue, type EventQueue } from './event-queue.ts'
+import { NewsBoard } from './news.ts'
 import { FairPipe, FifoPipe, type Flow, SerialPipe } from './pipes.ts'
 import { BLOB_MS, BORDER_RATE, boundMs, type Outcome, type Scenario } from './scenario.ts'
-import { type OutsideEffect, SimPeer, type World } from './sim-peer.ts'
+import { type OutsideEffect, SimPeer, TICK_MS, type World } from './sim-peer.ts'
 
 const CHUNK_BYTES = 1024 * 1024
 const SWARM_TICK_MS = 100
@@ -51,10 +52,10 @@ interface OriginRead {
 class Simulation {
   readonly #scenario: Scenario
   readonly #layout: ChunkLayout
-  readonly #events: EventQueue = createEventQueue()
+  readonly #events: EventQueue
   readonly #random: Random
   readonly #swarm: BlobSwarm
-  readonly #peers: SimPeer[]
+  readonly #peers: SimPeer[] = []
   readonly #byId: Map<string, SimPeer>
   readonly #origin: FifoPipe
   readonly #borders = new Map<string, SerialPipe>()
@@ -76,23 +77,24 @@ class Simulation {
   #open: number
 
   constructor(scenario: Scenario) {
-    const { chunks, seed, peers, liars, zones } = scenario
+    const { chunks, latencyMs, seed, peers, liars, zones } = scenario
     this.#scenario = scenario
     this.#layout = equalChunks(chunks)
     this.#random = seededRandom(seed)
     const shape = { ...DEFAULT_SWARM_SHAPE, degree: scenario.degree ?? DEFAULT_SWARM_SHAPE.degree }
     this.#swarm = new BlobSwarm(this.#layout, this.#random, shape)
     const chunkMs = BLOB_MS / chunks
+    this.#events = createEventQueue([0, latencyMs, 2 * latencyMs, chunkMs, TICK_MS, ALIVE_EVERY_MS])
     this.#origin = new FifoPipe(this.#events, chunkMs / scenario.originRate)
     this.#right = Array.from({ length: chunks }, (_, chunk) => hashOf(`chunk ${chunk}`))
     this.#progress = new Uint32Array(chunks + 1)
     this.#open = peers
     const world = this.#world(chunkMs)
-    this.#peers = Array.from({ length: peers }, (_, index) => {
+    for (let index = 0; index < peers; index++) {
       const uplink = new FairPipe(this.#events, chunkMs)
       const liar = index < Math.round(liars * peers)
-      return new SimPeer({ id: `p${index}`, zone: index % zones, liar, uplink, world })
-    })
+      this.#peers.push(new SimPeer({ index, zone: index % zones, liar, uplink, world }))
+    }
     this.#byId = new Map(this.#peers.map(peer => [peer.id, peer]))
   }
 
@@ -125,7 +127,8 @@ class Simulation {
         this.#messages += count
         this.#events.after(latencyMs, deliver)
       },
-      peer: id => this.#byId.get(id)!,
+      news: new NewsBoard(this.#scenario.peers),
+      peers: this.#peers,
       cross: (from, to) => this.#cross(from, to, chunkMs),
       chunkSent: () => void this.#sentChunks++,
       outside: (peer, effect) => this.#act(peer, effect),
@@ -260,6 +263,7 @@ class Simulation {
     const { peer } = read
     if (peer.gone || read.over) return
     const { now } = this.#events
+    peer.catchUp()
     if (peer.session.chunkFromOrigin(chunk, this.#right[chunk]!, now) === 'keep') peer.keep(chunk, undefined)
     if (last) this.#fetchEnded(read, undefined)
     peer.perform()
@@ -269,6 +273,7 @@ class Simulation {
     const { peer } = read
     if (read.over || peer.gone) return
     this.#stopRead(read)
+    peer.catchUp()
     peer.session.fetchEnded(read.fetch, failure, this.#events.now)
     peer.perform()
   }
@@ -288,6 +293,7 @@ class Simulation {
 
   #schedulerDies(): void {
     for (const peer of this.#peers) {
+      peer.catchUp()
       peer.session.schedulerChanged(false, this.#events.now)
       peer.perform()
     }
@@ -335,6 +341,7 @@ class Simulation {
   #told(effect: SwarmEffect): void {
     const peer = this.#byId.get(effect.to)!
     if (peer.gone || peer.over) return
+    peer.catchUp()
     const { now } = this.#events
     switch (effect.type) {
       case 'neighbours':

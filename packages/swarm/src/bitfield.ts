@@ -1,3 +1,5 @@
+import { lowestBit } from './lowest-bit.ts'
+
 /** What may be asked of a set of chunk indices that someone else owns. */
 export interface ReadonlyBitfield {
   /** How many indices there are in all; valid ones are 0..length-1. */
@@ -21,15 +23,12 @@ export interface ReadonlyBitfield {
 /** A set of chunk indices with a count that is always current. */
 export class Bitfield implements ReadonlyBitfield {
   readonly length: number
-  readonly #bits: Uint8Array
-  /** The same bits, 32 at a time, for what looks at many of them. Its byte order is little-endian, as on all of Node's platforms here. */
   readonly #words: Uint32Array
   #count = 0
 
   constructor(length: number) {
     this.length = length
     this.#words = new Uint32Array((length + 31) >>> 5)
-    this.#bits = new Uint8Array(this.#words.buffer, 0, (length + 7) >>> 3)
   }
 
   /**
@@ -38,10 +37,13 @@ export class Bitfield implements ReadonlyBitfield {
    */
   static fromBytes(length: number, bytes: Uint8Array): Bitfield {
     const field = new Bitfield(length)
-    if (bytes.length !== field.#bits.length) {
-      throw new RangeError(`a bitfield of ${length} takes ${field.#bits.length} bytes, not ${bytes.length}`)
+    const needed = (length + 7) >>> 3
+    if (bytes.length !== needed) {
+      throw new RangeError(`a bitfield of ${length} takes ${needed} bytes, not ${bytes.length}`)
     }
-    for (let i = 0; i < length; i++) if ((bytes[i >>> 3]! >>> (i & 7)) & 1) field.set(i)
+    for (let byte = 0; byte < needed; byte++) {
+      for (let bits = bytes[byte]!; bits !== 0; bits &= bits - 1) field.set(byte * 8 + lowestBit(bits))
+    }
     return field
   }
 
@@ -57,13 +59,13 @@ export class Bitfield implements ReadonlyBitfield {
   }
 
   has(index: number): boolean {
-    return index >= 0 && index < this.length && ((this.#bits[index >>> 3]! >>> (index & 7)) & 1) === 1
+    return index >= 0 && index < this.length && (this.#words[index >>> 5]! & (1 << (index & 31))) !== 0
   }
 
   /** Sets an index; returns whether that changed anything. An index out of bounds changes nothing. */
   set(index: number): boolean {
     if (index < 0 || index >= this.length || this.has(index)) return false
-    this.#bits[index >>> 3]! |= 1 << (index & 7)
+    this.#words[index >>> 5]! |= 1 << (index & 31)
     this.#count++
     return true
   }
@@ -71,19 +73,15 @@ export class Bitfield implements ReadonlyBitfield {
   /** Clears an index; returns whether that changed anything. */
   clear(index: number): boolean {
     if (!this.has(index)) return false
-    this.#bits[index >>> 3]! &= ~(1 << (index & 7))
+    this.#words[index >>> 5]! &= ~(1 << (index & 31))
     this.#count--
     return true
   }
 
   *indices(): Generator<number> {
-    for (let byte = 0; byte < this.#bits.length; byte++) {
-      let bits = this.#bits[byte]!
-      while (bits !== 0) {
-        const low = bits & -bits
-        yield byte * 8 + (31 - Math.clz32(low))
-        bits ^= low
-      }
+    for (let word = 0; word < this.#words.length; word++) {
+      // What is cleared or set meanwhile in the word that is being gone through is not looked at again.
+      for (let bits = this.#words[word]!; bits !== 0; bits &= bits - 1) yield word * 32 + lowestBit(bits)
     }
   }
 
@@ -96,25 +94,24 @@ export class Bitfield implements ReadonlyBitfield {
     for (let word = 0; word < mine.length; word++) {
       if (mine[word] === 0) continue
       let bits = mine[word]! & ~other.word(word)
-      while (bits !== 0) {
-        const low = bits & -bits
-        visit(word * 32 + (31 - Math.clz32(low)))
-        bits ^= low
-      }
+      for (; bits !== 0; bits &= bits - 1) visit(word * 32 + lowestBit(bits))
     }
   }
 
   nextClear(from: number): number {
-    let i = from
-    while (i < this.length) {
-      if ((i & 7) === 0 && this.#bits[i >>> 3] === 0xff) i += 8
-      else if (this.has(i)) i++
-      else return i
+    if (from >= this.length) return this.length
+    let word = from >>> 5
+    let clear = ~this.#words[word]! & (-1 << (from & 31))
+    while (clear === 0) {
+      if (++word >= this.#words.length) return this.length
+      clear = ~this.#words[word]!
     }
-    return this.length
+    return Math.min(this.length, word * 32 + lowestBit(clear))
   }
 
   toBytes(): Uint8Array {
-    return this.#bits.slice()
+    const bytes = new Uint8Array((this.length + 7) >>> 3)
+    for (let i = 0; i < bytes.length; i++) bytes[i] = this.#words[i >>> 2]! >>> ((i & 3) * 8)
+    return bytes
   }
 }

@@ -1,3 +1,5 @@
+import { lowestBit } from './lowest-bit.ts'
+
 const WORD_BITS = 32
 
 /**
@@ -60,7 +62,7 @@ export class IndexSet {
       const words = this.#levels[level]!
       const word = bit >>> 5
       const rest = word < words.length ? (words[word]! >>> (bit & 31)) << (bit & 31) : 0
-      if (rest !== 0) return this.#descend(level, word * WORD_BITS + lowest(rest))
+      if (rest !== 0) return this.#descend(level, word * WORD_BITS + lowestBit(rest))
       bit = word + 1
       if (bit >= words.length) return undefined
     }
@@ -70,13 +72,8 @@ export class IndexSet {
   #descend(level: number, bit: number): number {
     let found = bit
     for (let below = level - 1; below >= 0; below--) {
-      found = found * WORD_BITS + lowest(this.#levels[below]![found]!)
+      found = found * WORD_BITS + lowestBit(this.#levels[below]![found]!)
     }
     return found
   }
-}
-
-/** The place of the lowest bit that is set. */
-function lowest(word: number): number {
-  return 31 - Math.clz32(word & -word)
 }

@@ -1,10 +1,21 @@
-/** Who takes in what was told. */
+/** Who takes in what was told by the peer of the number `from`. */
 export interface Listener {
-  /** The peer `from` holds a chunk (`held`), or expects it from someone; it waits for `load` chunks in all. It said so at `at`, ms. */
-  heard(from: number, chunk: number, load: number, held: boolean, at: number): void
+  /** It holds a chunk, and waits for `load` chunks in all. It said so at `at`, ms. */
+  heardHeld(from: number, chunk: number, load: number, at: number): void
+  /** It expects a chunk from someone else. */
+  heardExpected(from: number, chunk: number, load: number): void
+  /** A chunk that it was asked for begins to come. */
+  heardBegun(from: number, chunk: number): void
 }
 
-/** Words for each piece of news: who, which chunk and whether it is held, load, time. */
+/** What is said of a chunk: that it is held, expected from someone else, or begins to come to whoever is told. */
+export const HELD = 0
+export const EXPECTED = 1
+export const BEGUN = 2
+export type Word = typeof HELD | typeof EXPECTED | typeof BEGUN
+
+const WORDS = 3
+/** Numbers for each piece of news: who, chunk and word, load, time. */
 const STRIDE = 4
 /** Pieces of news that wait for one peer. */
 const ROOM = 32
@@ -17,21 +28,21 @@ const ROOM = 32
  */
 export class NewsBoard {
   readonly #counts: Uint8Array
-  readonly #words: Float64Array
+  readonly #numbers: Float64Array
 
   constructor(peers: number) {
     this.#counts = new Uint8Array(peers)
-    this.#words = new Float64Array(peers * ROOM * STRIDE)
+    this.#numbers = new Float64Array(peers * ROOM * STRIDE)
   }
 
   /** Leaves a piece of news for a peer. Returns whether there is no room for another one: it has to be read. */
-  post(to: number, from: number, chunk: number, load: number, held: boolean, at: number): boolean {
+  post(to: number, from: number, word: Word, chunk: number, load: number, at: number): boolean {
     const count = this.#counts[to]!
-    const word = (to * ROOM + count) * STRIDE
-    this.#words[word] = from
-    this.#words[word + 1] = held ? chunk : -1 - chunk
-    this.#words[word + 2] = load
-    this.#words[word + 3] = at
+    const place = (to * ROOM + count) * STRIDE
+    this.#numbers[place] = from
+    this.#numbers[place + 1] = chunk * WORDS + word
+    this.#numbers[place + 2] = load
+    this.#numbers[place + 3] = at
     this.#counts[to] = count + 1
     return count + 1 === ROOM
   }
@@ -41,12 +52,17 @@ export class NewsBoard {
     const count = this.#counts[to]!
     if (count === 0) return
     this.#counts[to] = 0
-    const words = this.#words
+    const numbers = this.#numbers
     const begin = to * ROOM * STRIDE
-    for (let word = begin; word < begin + count * STRIDE; word += STRIDE) {
-      const chunk = words[word + 1]!
-      const held = chunk >= 0
-      listener.heard(words[word]!, held ? chunk : -1 - chunk, words[word + 2]!, held, words[word + 3]!)
+    for (let place = begin; place < begin + count * STRIDE; place += STRIDE) {
+      const from = numbers[place]!
+      const said = numbers[place + 1]!
+      const word = said % WORDS
+      const chunk = (said - word) / WORDS
+      const load = numbers[place + 2]!
+      if (word === HELD) listener.heardHeld(from, chunk, load, numbers[place + 3]!)
+      else if (word === EXPECTED) listener.heardExpected(from, chunk, load)
+      else listener.heardBegun(from, chunk)
     }
   }
 }

@@ -8,7 +8,7 @@ import {
   UploadPlan,
 } from '@darter/swarm'
 import type { EventQueue } from './event-queue.ts'
-import type { NewsBoard } from './news.ts'
+import { BEGUN, EXPECTED, HELD, type Listener, type NewsBoard, type Word } from './news.ts'
 import type { FairPipe, Flow } from './pipes.ts'
 import { SerialPipe } from './pipes.ts'
 
@@ -33,6 +33,7 @@ export interface World {
   readonly news: NewsBoard
   /** All peers, by their numbers. */
   readonly peers: readonly SimPeer[]
+  readonly ids: readonly string[]
   /** Passes a chunk that left its sender at this moment over the border between two zones, if there is one; returns when it is through, ms. */
   cross(from: SimPeer, to: SimPeer): number
   chunkSent(): void
@@ -50,7 +51,7 @@ export const TICK_MS = 100
 const BLOB = 'blob'
 
 /** One peer: the production decisions, and links that take time. */
-export class SimPeer {
+export class SimPeer implements Listener {
   /** Its place among all peers. */
   readonly index: number
   readonly id: string
@@ -75,6 +76,7 @@ export class SimPeer {
 
   constructor(options: {
     readonly index: number
+    readonly id: string
     readonly zone: number
     readonly liar: boolean
     readonly uplink: FairPipe
@@ -83,7 +85,7 @@ export class SimPeer {
     const { world } = options
     const { layout, random } = world
     this.index = options.index
-    this.id = `p${options.index}`
+    this.id = options.id
     this.zone = options.zone
     this.liar = options.liar
     this.uplink = options.uplink
@@ -127,17 +129,24 @@ export class SimPeer {
     this.#world.news.read(this.index, this)
   }
 
-  /** A neighbour holds a chunk, or expects it. */
-  heard(from: number, chunk: number, load: number, held: boolean, at: number): void {
-    const { id } = this.#world.peers[from]!
-    if (this.gone || !this.links.has(id)) return
+  heardHeld(from: number, chunk: number, load: number, at: number): void {
+    if (this.gone) return
+    const id = this.#world.ids[from]!
     this.plan.neighbourCovers(BLOB, id, chunk, load)
-    if (!held) {
-      this.session.neighbourExpects(id, chunk)
-    } else if (!this.over) {
-      this.session.neighbourHas(id, chunk, this.#world.right[chunk]!)
-      this.session.neighboursChanged(at)
-    }
+    if (this.over) return
+    this.session.neighbourHas(id, chunk, this.#world.right[chunk]!)
+    this.session.neighboursChanged(at)
+  }
+
+  heardExpected(from: number, chunk: number, load: number): void {
+    if (this.gone) return
+    const id = this.#world.ids[from]!
+    this.plan.neighbourCovers(BLOB, id, chunk, load)
+    this.session.neighbourExpects(id, chunk)
+  }
+
+  heardBegun(from: number, chunk: number): void {
+    if (!this.gone) this.session.chunkBegan(this.#world.ids[from]!, chunk)
   }
 
   perform(): void {
@@ -238,7 +247,7 @@ export class SimPeer {
     }
     this.#requests.push({ source: id, chunk })
     this.#to(id, (other, me) => other.plan.requested(BLOB, me, chunk, other.#now))
-    this.#tell(source.index, chunk, false)
+    this.#tell(source.index, EXPECTED, chunk)
   }
 
   #cancel(id: string, chunk: number): void {
@@ -299,8 +308,7 @@ export class SimPeer {
     this.#sending.push({ to, chunk, flow })
     if (target === undefined) return
     const { events, latencyMs, chunkMs } = this.#world
-    const { id } = this
-    events.after(latencyMs, () => target.session.chunkBegan(id, chunk))
+    events.after(latencyMs, () => this.#post(target.index, BEGUN, chunk, 0))
     target.expectWhole(chunk, latencyMs + chunkMs * this.uplink.size)
   }
 
@@ -357,7 +365,7 @@ export class SimPeer {
       now,
     )
     this.plan.chunkHeld(BLOB, chunk, now)
-    this.#tell(-1, chunk, true)
+    this.#tell(-1, HELD, chunk)
     this.#world.chunkKept(this, chunk)
     this.session.readerMoved(1, this.held.nextClear(0), now)
     if (!this.session.complete || this.over) return
@@ -382,18 +390,18 @@ export class SimPeer {
     })
   }
 
-  /** Tells all neighbours but one (a number; -1: all of them) that a chunk is held, or expected. */
-  #tell(except: number, chunk: number, held: boolean): void {
-    const { news, peers, events } = this.#world
-    const me = this.index
+  /** Tells all neighbours but one (a number; -1: all of them) something of a chunk. */
+  #tell(except: number, word: Word, chunk: number): void {
     const others = this.#linked
     const load = this.#requests.length
     this.#world.message(() => {
-      for (const other of others) {
-        if (other === except) continue
-        if (news.post(other, me, chunk, load, held, events.now)) peers[other]!.catchUp()
-      }
+      for (const other of others) if (other !== except) this.#post(other, word, chunk, load)
     }, others.length)
+  }
+
+  #post(to: number, word: Word, chunk: number, load: number): void {
+    const { news, peers, events } = this.#world
+    if (news.post(to, this.index, word, chunk, load, events.now)) peers[to]!.catchUp()
   }
 
   /** Tells all neighbours that a chunk is expected from nobody any more. */

@@ -56,6 +56,7 @@ class Simulation {
   readonly #random: Random
   readonly #swarm: BlobSwarm
   readonly #peers: SimPeer[] = []
+  readonly #ids: string[] = []
   readonly #byId: Map<string, SimPeer>
   readonly #origin: FifoPipe
   readonly #borders = new Map<string, SerialPipe>()
@@ -93,7 +94,9 @@ class Simulation {
     for (let index = 0; index < peers; index++) {
       const uplink = new FairPipe(this.#events, chunkMs)
       const liar = index < Math.round(liars * peers)
-      this.#peers.push(new SimPeer({ index, zone: index % zones, liar, uplink, world }))
+      const id = `p${index}`
+      this.#ids.push(id)
+      this.#peers.push(new SimPeer({ index, id, zone: index % zones, liar, uplink, world }))
     }
     this.#byId = new Map(this.#peers.map(peer => [peer.id, peer]))
   }
@@ -129,6 +132,7 @@ class Simulation {
       },
       news: new NewsBoard(this.#scenario.peers),
       peers: this.#peers,
+      ids: this.#ids,
       cross: (from, to) => this.#cross(from, to, chunkMs),
       chunkSent: () => void this.#sentChunks++,
       outside: (peer, effect) => this.#act(peer, effect),

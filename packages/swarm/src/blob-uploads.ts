@@ -113,10 +113,11 @@ export class BlobUploads {
     for (const chunk of need.covered.indices()) this.#copies[chunk]!--
   }
 
-  /** A neighbour holds a chunk, or expects it from someone. */
-  covers(id: string, chunk: number): void {
+  /** A neighbour holds a chunk, or expects it from someone. Returns its need, if it is interested. */
+  covers(id: string, chunk: number): Need | undefined {
     const need = this.#needs.get(id)
     if (need !== undefined) this.#cover(need, chunk)
+    return need
   }
 
   /** A neighbour does not hold a chunk, and expects it from nobody. */

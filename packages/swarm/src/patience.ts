@@ -121,7 +121,7 @@ export class Patience {
     }
     this.#tickedAt = now
     if (this.quietMs(now) > this.#limits.giveUpAfterMs) return false
-    if (now >= this.#rescueAt + this.#extraMs(now, isCold)) this.#rescuing = true
+    if (now >= this.#rescueAt && now >= this.#rescueAt + this.#extraMs(now, isCold)) this.#rescuing = true
     return true
   }
 

@@ -15,7 +15,7 @@ export class ToldHashes {
     const isFirst = first === undefined || sameBytes(first, hash)
     if (first === undefined) this.#first[chunk] = hash
     if (isFirst) {
-      this.#others.get(id)?.delete(chunk)
+      if (this.#others.size > 0) this.#others.get(id)?.delete(chunk)
     } else {
       const own = this.#others.get(id) ?? new Map<number, Uint8Array>()
       this.#others.set(id, own.set(chunk, hash))

@@ -143,8 +143,8 @@ export class UploadPlan {
 
   /** A neighbour holds a chunk, or expects it from someone; it waits for `load` chunks in all. */
   neighbourCovers(blob: string, id: string, chunk: number, load: number): void {
-    this.#blobs.get(blob)?.covers(id, chunk)
-    const receiver = this.#receivers.get(id)
+    const known = this.#blobs.get(blob)?.covers(id, chunk)
+    const receiver = known?.receiver ?? this.#receivers.get(id)
     if (receiver !== undefined) receiver.load = load
   }
 

@@ -22,7 +22,7 @@ const REFUSED_MS = 60_000
 
 /**
  * What makes a peer a seed: when the scheduler asks it to, it fetches a cold blob for the whole cluster, all of it, whether or not
- * anybody goes on wanting it. It reads its own upstreams and the URLs that it may read alone, with its own credentials or none.
+ * anybody goes on wanting it; in the background as long as nobody waits for all of it. It reads its own upstreams and the URLs that it may read alone, with its own credentials or none.
  * What it can't read it says at once, so that others do.
  */
 export function createSeedRole(options: {
@@ -35,7 +35,8 @@ export function createSeedRole(options: {
   readonly metrics: Metrics
 }): Component {
   const { scheduler, upstreams, urls, reads, log } = options
-  const running = new Map<Digest, Promise<void>>()
+  /** What is at work; `hurry`: somebody waits for it now. */
+  const running = new Map<Digest, { readonly ended: Promise<void>; readonly hurry: AbortController }>()
   const stopping = new AbortController()
   const refused = new LRUCache<string, true>({ max: MAX_REFUSED, ttl: REFUSED_MS, perf: options.clock })
   const calls = options.metrics.counter({
@@ -67,7 +68,7 @@ export function createSeedRole(options: {
     return { ...shared.source, kind: 'blob' }
   }
 
-  const fetch = async (call: Call): Promise<void> => {
+  const fetch = async (call: Call, background: AbortSignal): Promise<void> => {
     const { blob, size, place } = call
     const group = groupOf(place)
     if (refused.has(group)) return decline(blob, 'refused')
@@ -80,7 +81,7 @@ export function createSeedRole(options: {
     try {
       const source = await find(call, signal)
       if (source === undefined) return decline(blob, 'refused')
-      await reads.keep({ ...source, digest: blob, size, onRefused, signal })
+      await reads.keep({ ...source, digest: blob, size, onRefused, background, signal })
       calls.inc({ outcome: 'held' })
     } catch (error) {
       if (stopping.signal.aborted) return
@@ -96,19 +97,21 @@ export function createSeedRole(options: {
     name: 'seed',
     start: async () => {
       unsubscribe = scheduler.onMessage(message => {
-        if (message.type !== 'seed' || running.has(message.blob) || stopping.signal.aborted) return
-        const { blob } = message
-        if (running.size >= MAX_AT_ONCE) return decline(blob, 'busy')
-        running.set(
-          blob,
-          fetch(message).finally(() => running.delete(blob)),
-        )
+        if (message.type !== 'seed' || stopping.signal.aborted) return
+        const { blob, background } = message
+        const known = running.get(blob)
+        if (known === undefined && running.size >= MAX_AT_ONCE) return decline(blob, 'busy')
+        const hurry = known?.hurry ?? new AbortController()
+        if (background !== true) hurry.abort()
+        if (known !== undefined) return
+        const ended = fetch(message, hurry.signal).finally(() => running.delete(blob))
+        running.set(blob, { ended, hurry })
       })
     },
     stop: async () => {
       unsubscribe?.()
       stopping.abort()
-      await Promise.all(running.values())
+      await Promise.all([...running.values()].map(({ ended }) => ended))
     },
   }
 }

@@ -183,6 +183,7 @@ export class SwarmDirectory {
         this.#seeds.rest(to, now)
       }
     }
+    for (const blob of this.#seeds.due(now)) this.#askSeed(blob, now, out)
     out.push(...this.#answers(this.#facts.tick(now)))
     this.#blame.sweep(now)
     return out
@@ -238,22 +239,23 @@ export class SwarmDirectory {
     const out: Outgoing[] = []
     this.#collect(message.blob, swarm, out)
     if (message.wants && message.place !== undefined && !seed) {
-      this.#seeds.wanted(message.blob, message.place)
+      this.#seeds.wanted(message.blob, message.place, now)
       this.#askSeed(message.blob, now, out)
     }
     return out
   }
 
-  /** Has a seed fetch a blob that someone wants and nobody holds, unless one is at it. */
+  /** Has a seed fetch a blob that someone wants and nobody holds, unless one is at it as it should be. */
   #askSeed(blob: Digest, now: number, out: Outgoing[]): void {
     const swarm = this.#active.get(blob)
     if (swarm?.isCold !== true) return
-    const call = this.#seeds.next(blob, now)
+    const call = this.#seeds.next(blob, swarm.wanting, now)
     if (call === undefined) return
-    const { seed, place } = call
+    const { seed, place, background } = call
+    const { size } = swarm.layout
     swarm.awaitSeed(seed, now)
     this.#events.onSeedAsked?.(blob, seed)
-    out.push({ to: seed, message: { type: 'seed', blob, size: swarm.layout.size, place } })
+    out.push({ to: seed, message: { type: 'seed', blob, size, place, ...(background && { background }) } })
     this.#collect(blob, swarm, out)
   }
 
@@ -313,6 +315,7 @@ export class SwarmDirectory {
     const swarm = this.#swarms.get(message.blob)
     if (swarm === undefined || !peer.blobs.has(message.blob)) return []
     const id = peer.address.id
+    const out: Outgoing[] = []
     switch (message.type) {
       case 'held':
         swarm.held(id, message.chunks, now)
@@ -325,6 +328,10 @@ export class SwarmDirectory {
         peer.blobs.delete(message.blob)
         break
       case 'lease-demand':
+        // Before it gets a lease that a seed should have.
+        if (message.slots > 0 && message.background !== true && !this.#seeds.isSeed(id)) {
+          if (this.#seeds.urge(message.blob)) this.#askSeed(message.blob, now, out)
+        }
         swarm.leaseDemand(id, message.slots, message.from, now)
         break
       case 'lease-alive':
@@ -339,7 +346,6 @@ export class SwarmDirectory {
         break
       }
     }
-    const out: Outgoing[] = []
     this.#collect(message.blob, swarm, out)
     return out
   }

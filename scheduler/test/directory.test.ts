@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { parseDigest } from '@darter/oci'
+import { type Digest, parseDigest } from '@darter/oci'
 import { Bitfield, chunkLayout, MIN_CHUNK_BYTES } from '@darter/swarm'
 import { type Outgoing, SwarmDirectory } from '../src/directory.ts'
 
@@ -146,6 +146,12 @@ describe('the swarm directory', () => {
       return directory
     }
 
+    /** A peer wants all of a cold blob. */
+    const want = (directory: SwarmDirectory, id: string, of: Digest, now: number): Outgoing[] => [
+      ...directory.receive(id, { ...join, blob: of }, now),
+      ...directory.receive(id, { type: 'lease-demand', blob: of, slots: 4, from: 0 }, now),
+    ]
+
     /** The seeds that are asked for a blob by these messages. */
     const asked = (out: readonly Outgoing[]): string[] =>
       out.flatMap(({ to, message }) => (message.type === 'seed' ? [to] : []))
@@ -154,9 +160,9 @@ describe('the swarm directory', () => {
       const directory = withSeeds('s1', 's2', 's3')
       const shares = new Map<string, number>()
       for (let i = 0; i < 60; i++) {
-        const [seed, ...more] = asked(directory.receive('a', { ...join, blob: digest(i) }, 0))
+        const [seed, ...more] = asked(want(directory, 'a', digest(i), 0))
         assert.ok(seed !== undefined && more.length === 0)
-        assert.deepEqual(asked(directory.receive('b', { ...join, blob: digest(i) }, 1)), [])
+        assert.deepEqual(asked(want(directory, 'b', digest(i), 1)), [])
         shares.set(seed, (shares.get(seed) ?? 0) + 1)
       }
       for (const seed of ['s1', 's2', 's3']) assert.ok(shares.get(seed)! > 5, `${seed}: ${shares.get(seed)}`)
@@ -165,19 +171,16 @@ describe('the swarm directory', () => {
     it('asks none for what is held, comes from nowhere, or is wanted by a seed', () => {
       const directory = withSeeds('s1')
       directory.receive('b', { type: 'join', blob, size, held: all, wants: false }, 0)
-      assert.deepEqual(asked(directory.receive('a', { ...join, blob }, 0)), [])
+      assert.deepEqual(asked(want(directory, 'a', blob, 0)), [])
       const { place: _, ...nowhere } = join
       assert.deepEqual(asked(directory.receive('a', { ...nowhere, blob: digest(1) }, 0)), [])
-      assert.deepEqual(asked(directory.receive('s1', { ...join, blob: digest(2) }, 0)), [])
+      assert.deepEqual(asked(want(directory, 's1', digest(2), 0)), [])
     })
 
     it('asks the next one when a seed is lost, and the rest stay where they are', () => {
       const directory = withSeeds('s1', 's2', 's3')
       const first = new Map(
-        Array.from({ length: 30 }, (_, i) => [
-          digest(i),
-          asked(directory.receive('a', { ...join, blob: digest(i) }, 0))[0],
-        ]),
+        Array.from({ length: 30 }, (_, i) => [digest(i), asked(want(directory, 'a', digest(i), 0))[0]]),
       )
       const again = directory.peerLeft('s2', 1)
       const moved = again.flatMap(({ message }) => (message.type === 'seed' ? [message.blob] : []))
@@ -192,7 +195,7 @@ describe('the swarm directory', () => {
 
     it('leaves a blob to the others when its seed declines, and lets a seed that failed rest', () => {
       const directory = withSeeds('s1', 's2')
-      const [seed] = asked(directory.receive('a', { ...join, blob }, 0))
+      const [seed] = asked(want(directory, 'a', blob, 0))
       directory.receive('a', { type: 'lease-demand', blob, slots: 4, from: 0 }, 1)
       const other = seed === 's1' ? 's2' : 's1'
       assert.deepEqual(directory.receive(other, { type: 'seed-end', blob, reason: 'failed' }, 2), [])
@@ -200,12 +203,60 @@ describe('the swarm directory', () => {
       assert.deepEqual(asked(out), [])
       assert.ok(out.some(({ to, message }) => to === 'a' && message.type === 'lease'))
       for (let i = 0; i < 10; i++) {
-        assert.deepEqual(asked(directory.receive('a', { ...join, blob: digest(i) }, 4)), [other])
+        assert.deepEqual(asked(want(directory, 'a', digest(i), 4)), [other])
       }
-      const later = Array.from({ length: 10 }, (_, i) =>
-        asked(directory.receive('a', { ...join, blob: digest(100 + i) }, 40_000)),
-      )
+      const later = Array.from({ length: 10 }, (_, i) => asked(want(directory, 'a', digest(100 + i), 40_000)))
       assert.ok(later.flat().includes(seed!))
+    })
+
+    describe('and readers of ranges', () => {
+      const lazy = { type: 'lease-demand', blob, slots: 0, from: 0 } as const
+      const background = { type: 'lease-demand', blob, slots: 1, from: 3, background: true } as const
+      const calls = (out: readonly Outgoing[]) =>
+        out.flatMap(({ message }) => (message.type === 'seed' ? [message.background === true] : []))
+
+      it('asks one in the background once they have read for a while, and hurries it when someone waits', () => {
+        const directory = withSeeds('s1', 's2')
+        const early = [
+          ...directory.receive('a', { ...join, blob }, 0),
+          ...directory.receive('a', lazy, 0),
+          ...directory.receive('a', background, 100),
+          ...directory.tick(4_900),
+        ]
+        assert.deepEqual(calls(early), [])
+        const late = directory.tick(5_000)
+        assert.deepEqual(calls(late), [true])
+        assert.deepEqual(calls(directory.tick(9_000)), [])
+        const hurried = want(directory, 'b', blob, 9_100)
+        assert.deepEqual(calls(hurried), [false])
+        assert.deepEqual(asked(hurried), asked(late))
+        assert.ok(!hurried.some(({ message }) => message.type === 'lease'))
+        assert.deepEqual(calls(want(directory, 'a', blob, 9_200)), [])
+      })
+
+      it('asks one at once when many read, and none when all have left', () => {
+        const directory = withSeeds('s1')
+        for (let i = 0; i < 7; i++) {
+          directory.peerJoined({ id: `p${i}`, addresses: [], zone: '' })
+          assert.deepEqual(calls(directory.receive(`p${i}`, { ...join, blob }, 0)), [])
+        }
+        assert.deepEqual(calls(directory.receive('a', { ...join, blob }, 1)), [false])
+
+        const other = digest(1)
+        directory.receive('a', { ...join, blob: other }, 0)
+        directory.receive('a', { type: 'leave', blob: other }, 1)
+        assert.deepEqual(calls(directory.tick(60_000)), [])
+      })
+
+      it('asks the next one when the seed is lost', () => {
+        const directory = withSeeds('s1', 's2')
+        directory.receive('a', { ...join, blob }, 0)
+        const [first] = asked(directory.tick(5_000))
+        assert.ok(first !== undefined)
+        const next = directory.peerLeft(first, 5_100)
+        assert.deepEqual(calls(next), [true])
+        assert.deepEqual(asked(next), [first === 's1' ? 's2' : 's1'])
+      })
     })
   })
 })

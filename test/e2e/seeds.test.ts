@@ -9,6 +9,7 @@ import { type Image, noiseImage } from '../harness/images.ts'
 import { isBlobGet, type Meter, startMeter } from '../harness/meter.ts'
 import { basic } from '../harness/mirror.ts'
 import { pushImage } from '../harness/push.ts'
+import { blobUrl, fetchRange } from '../harness/ranges.ts'
 
 const MIB = 1024 * 1024
 const ALICE = { username: 'alice', password: 'opensesame-7731' }
@@ -169,6 +170,39 @@ describe('seeds', requirePrograms(['docker-registry']), () => {
     const ratio = meter.bodyBytes(isBlobGet) / image.bytes
     assert(ratio <= 1.05, `the origin sent ${ratio.toFixed(3)}x`)
     await allHeld(cluster.seeds, image)
+    await stopCluster(cluster)
+  })
+
+  test('a range of a cold blob is left to who reads it; then the seed brings the blob with one read at a time', async context => {
+    const registry = await startRegistry(lab, { name: 'lazy-registry' })
+    const meter = await startMeter(lab, registry.address)
+    const peersMeter = await startMeter(lab, registry.address)
+    const image = noiseImage(lab.makeDir('lazy'), 'lazy', [24 * MIB])
+    await pushImage(registry.url, 'library/lazy', 'v1', image)
+    const [layer] = image.manifests[0]?.layers ?? []
+    assert(layer)
+    const cluster = await startCluster(lab, 'lazy', { seeds: 1, peers: 2 }, meter, peersMeter)
+    const [first, second] = cluster.peers
+    assert(first && second)
+    const read = (peer: Peer, from: number) =>
+      fetchRange(blobUrl(peer.mirror, 'library/lazy', layer.digest), `bytes=${from}-${from + MIB - 1}`)
+    const begun = performance.now()
+    await read(first, 16 * MIB)
+    const range = performance.now() - begun
+    await until('the seed holds the blob', async () => {
+      const held = await cluster.seeds[0]?.metric('darter_seed_calls_total', { outcome: 'held' })
+      return held === 1
+    })
+    context.diagnostic(`a range in ${range.toFixed(0)} ms, ${meter.peakConnections} connections of the seed`)
+    // In a hurry it has four reads under way.
+    assert(meter.peakConnections <= 2, `${meter.peakConnections} connections`)
+    // On a machine that is busy a peer may be tired of waiting for a neighbour once.
+    let next = 0
+    await until('a range comes from the seed', async () => {
+      peersMeter.reset()
+      await read(second, next++ * MIB)
+      return peersMeter.bodyBytes(isBlobGet) === 0
+    })
     await stopCluster(cluster)
   })
 

@@ -143,7 +143,7 @@ export class OriginPlan {
 
   /**
    * Tells the scheduler how many leases this peer would work on, when that changed; at most `most`. `first`: what it needs
-   * first, when that is not what readers miss.
+   * first in the background, where no reader waits.
    */
   demand(most: number, now: number, first?: number): void {
     const resting = now < this.#retryAt || this.#refused
@@ -151,7 +151,8 @@ export class OriginPlan {
     if (slots === this.#demanded) return
     this.#demanded = slots
     const from = first ?? this.#context.readers.firstMissing()
-    this.#context.emit({ type: 'lease-demand', slots, from })
+    const background = first === undefined ? {} : { background: true as const }
+    this.#context.emit({ type: 'lease-demand', slots, from, ...background })
   }
 
   /** Whether a read may be started now. `urgent`: even though the origin has refused. */

@@ -25,7 +25,13 @@ export type SessionEffect =
       readonly to: number
     }
   | { readonly type: 'stop-origin'; readonly fetch: number }
-  | { readonly type: 'lease-demand'; readonly slots: number; readonly from: number }
+  /** `background`: nobody waits for what is read under these leases. */
+  | {
+      readonly type: 'lease-demand'
+      readonly slots: number
+      readonly from: number
+      readonly background?: true
+    }
   | {
       readonly type: 'lease-end'
       readonly lease: number

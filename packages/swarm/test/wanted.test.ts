@@ -219,6 +219,7 @@ describe('what is fetched in the background', () => {
     at.session.wantFirst({ from: 20, to: 21 }, 0)
     const demands = at.follow().filter(effect => effect.type === 'lease-demand' && effect.slots > 0)
     assert.deepEqual([...new Set(demands.map(effect => effect.type === 'lease-demand' && effect.from))], [40])
+    assert(demands.every(effect => effect.type === 'lease-demand' && effect.background === true))
     for (const neighbour of [...NEIGHBOURS, ...NEIGHBOURS]) at.session.slotOffered(neighbour, 9, 0)
     at.follow()
     const order = [...at.asked].map(text => Number(text.split(' ')[1]))

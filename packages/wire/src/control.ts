@@ -55,8 +55,17 @@ export type PeerMessage =
   | { readonly type: 'dropped'; readonly blob: Digest; readonly chunks: readonly number[] }
   /** Holds and wants nothing of the blob any more. */
   | { readonly type: 'leave'; readonly blob: Digest }
-  /** How many more leases the peer would work on now (replaces what it said before). `from`: the first chunk it needs. */
-  | { readonly type: 'lease-demand'; readonly blob: Digest; readonly slots: number; readonly from: number }
+  /**
+   * How many more leases the peer would work on now (replaces what it said before). `from`: the first chunk it needs.
+   * `background`: nobody waits for the blob there.
+   */
+  | {
+      readonly type: 'lease-demand'
+      readonly blob: Digest
+      readonly slots: number
+      readonly from: number
+      readonly background?: true
+    }
   /** Bytes are flowing under a lease. */
   | { readonly type: 'lease-alive'; readonly blob: Digest; readonly lease: number }
   /** A lease is over: all its chunks came, or the origin failed, or the peer gives it back. */
@@ -104,8 +113,17 @@ export type SchedulerMessage =
       readonly from: number
       readonly to: number
     }
-  /** To a seed: join the blob's swarm and fetch all of it. */
-  | { readonly type: 'seed'; readonly blob: Digest; readonly size: number; readonly place: ContentPlace }
+  /**
+   * To a seed: join the blob's swarm and fetch all of it. `background`: nobody waits for all of it; the same without this
+   * follows when somebody does.
+   */
+  | {
+      readonly type: 'seed'
+      readonly blob: Digest
+      readonly size: number
+      readonly place: ContentPlace
+      readonly background?: true
+    }
   /** Bring an image, a blob or the content of a URL into the store. What it takes is forgotten when the job is over. */
   | {
       readonly type: 'preheat'

@@ -100,7 +100,13 @@ export const peerMessage: z.ZodType<PeerMessage> = z.discriminatedUnion('type', 
   z.strictObject({ type: z.literal('held'), blob, chunks }),
   z.strictObject({ type: z.literal('dropped'), blob, chunks }),
   z.strictObject({ type: z.literal('leave'), blob }),
-  z.strictObject({ type: z.literal('lease-demand'), blob, slots: whole(LIMITS.chunkIndices), from: chunk }),
+  z.strictObject({
+    type: z.literal('lease-demand'),
+    blob,
+    slots: whole(LIMITS.chunkIndices),
+    from: chunk,
+    background: z.literal(true).exactOptional(),
+  }),
   z.strictObject({ type: z.literal('lease-alive'), blob, lease: serial }),
   z.strictObject({
     type: z.literal('lease-end'),
@@ -146,7 +152,13 @@ export const schedulerMessage: z.ZodType<SchedulerMessage> = z.discriminatedUnio
     .strictObject({ type: z.literal('lease'), blob, lease: serial, from: chunk, to: whole(MAX_CHUNKS) })
     .refine(message => message.from < message.to, 'the lease is empty'),
   z.strictObject({ type: z.literal('lease-void'), blob, lease: serial }),
-  z.strictObject({ type: z.literal('seed'), blob, size, place }),
+  z.strictObject({
+    type: z.literal('seed'),
+    blob,
+    size,
+    place,
+    background: z.literal(true).exactOptional(),
+  }),
   z.strictObject({
     type: z.literal('preheat'),
     job,

@@ -69,7 +69,12 @@ const peers: fc.Arbitrary<unknown> = fc.oneof(
   joins,
   fc.record({ type: fc.constantFrom('held', 'dropped'), blob: digest, chunks }),
   fc.record({ type: fc.constant('leave'), blob: digest }),
-  fc.record({ type: fc.constant('lease-demand'), blob: digest, slots: fc.nat(65_536), from: chunk }),
+  fc
+    .tuple(
+      fc.record({ type: fc.constant('lease-demand'), blob: digest, slots: fc.nat(65_536), from: chunk }),
+      optional('background', fc.constant(true)),
+    )
+    .map(parts => Object.assign({}, ...parts)),
   fc.record({ type: fc.constant('lease-alive'), blob: digest, lease: serial }),
   fc
     .tuple(
@@ -138,7 +143,12 @@ const schedulers: fc.Arbitrary<unknown> = fc.oneof(
     to: fc.nat(9).map(n => n + 10),
   }),
   fc.record({ type: fc.constant('lease-void'), blob: digest, lease: serial }),
-  fc.record({ type: fc.constant('seed'), blob: digest, size, place }),
+  fc
+    .tuple(
+      fc.record({ type: fc.constant('seed'), blob: digest, size, place }),
+      optional('background', fc.constant(true)),
+    )
+    .map(parts => Object.assign({}, ...parts)),
   fc
     .tuple(
       fc.record({ type: fc.constant('preheat'), job, target: fc.stringMatching(/^[!-~]{1,99}$/) }),

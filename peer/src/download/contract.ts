@@ -96,6 +96,8 @@ export interface BlobReads {
       readonly kind: ContentKind
       readonly size?: number | undefined
       readonly onHeld?: ((bytes: number) => void) | undefined
+      /** Until this aborts nobody waits for the blob: it comes in the background. */
+      readonly background?: AbortSignal | undefined
       readonly signal: AbortSignal
     },
   ): Promise<void>

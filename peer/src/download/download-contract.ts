@@ -52,3 +52,11 @@ export interface DownloadReader {
   /** The caller is gone, or (`isDone`) has everything. */
   end(isDone: boolean): void
 }
+
+/** Someone who wants all of a blob, and does not wait for it. */
+export interface DownloadKeeper {
+  /** Resolves when all of it is in the store, or this machine can keep no more. Rejects when the download failed, or the signal aborts. */
+  whole(signal: AbortSignal): Promise<ChunkPlace>
+  /** It wants no more; a second call does nothing. */
+  end(): void
+}

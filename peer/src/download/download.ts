@@ -6,7 +6,7 @@ import { Bitfield, DEFAULT_SESSION_LIMITS, DownloadSession } from '@darter/swarm
 import type { PeerAddress } from '@darter/wire'
 import type { BlobSource, ChosenSpan } from './contract.ts'
 import { DigestCheck } from './digest-check.ts'
-import type { DownloadContext, DownloadReader } from './download-contract.ts'
+import type { DownloadContext, DownloadKeeper, DownloadReader } from './download-contract.ts'
 import { PeerStoppingError } from './errors.ts'
 import { Intake } from './intake.ts'
 import { deedOf, Membership } from './membership.ts'
@@ -233,6 +233,26 @@ export class Download implements LinkedDownload {
         this.#ranges.gone(id, this.#now())
         this.#session.setAppetite(this.#ranges.appetite(this.#now()), this.#now())
         this.#session.readerGone(id, !isDone)
+        this.#perform()
+        this.#readerGone()
+      },
+    }
+  }
+
+  /** Adds a caller that wants all of the blob, after what readers wait for and as far as the allowance for the background goes. */
+  addKeeper(source: BlobSource): DownloadKeeper {
+    const removeSource = this.#origin.sources.add(source)
+    const id = this.#readers.add(0, 'whole')
+    this.#ranges.keeperAdded(this.#now())
+    this.#session.setAppetite(this.#ranges.appetite(this.#now()), this.#now())
+    this.#perform()
+    return {
+      whole: signal => this.#readers.wait(id, this.stored.layout.count - 1, signal),
+      end: () => {
+        if (!this.#readers.remove(id)) return
+        removeSource()
+        this.#ranges.keeperGone(this.#now())
+        this.#session.setAppetite(this.#ranges.appetite(this.#now()), this.#now())
         this.#perform()
         this.#readerGone()
       },

@@ -67,7 +67,7 @@ export class Performer {
         origin.stop(effect.fetch)
         break
       case 'lease-demand':
-        membership.tell({ type: 'lease-demand', blob: digest, slots: effect.slots, from: effect.from })
+        membership.tell({ blob: digest, ...effect })
         break
       case 'lease-end':
         membership.report(this.#now())

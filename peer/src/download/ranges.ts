@@ -118,6 +118,8 @@ export class Ranges {
   #whole = 0
   /** Until when all of it is wanted for the sake of one who has left. */
   #wholeUntil = Number.NEGATIVE_INFINITY
+  /** Those who want all of it in the background. */
+  #keepers = 0
   #leftAt = Number.NEGATIVE_INFINITY
   #keptAt = Number.NEGATIVE_INFINITY
   #lastSource: BlobSource | undefined
@@ -178,6 +180,18 @@ export class Ranges {
     this.#wholeUntil = Math.max(this.#wholeUntil, now + lingerMs)
   }
 
+  /** Someone wants all of the blob, and does not wait for it. */
+  keeperAdded(now: number): void {
+    this.#keepers++
+    this.#keptAt = now
+  }
+
+  /** One that was {@link keeperAdded} has left. */
+  keeperGone(now: number): void {
+    this.#keepers--
+    this.#leftAt = now
+  }
+
   /** A span of a range, straight from the reader's own upstream; see {@link OriginRanges.read}. */
   read(id: number, span: ByteSpan, signal: AbortSignal): AsyncGenerator<RangePiece> {
     const reader = this.#readers.get(id)
@@ -203,7 +217,7 @@ export class Ranges {
     if (isIdle && held.count >= NEARLY_DONE * layout.count) return 'everything'
     if (now < this.#wholeUntil) return 'everything'
     if (isIdle && now - this.#keptAt >= BACKGROUND_PATIENCE_MS) return 'nothing'
-    return this.#isDue && this.#isOrdered ? 'background' : 'nothing'
+    return (this.#keepers > 0 || this.#isDue) && this.#isOrdered ? 'background' : 'nothing'
   }
 
   /** Nobody has read anything for long, and nothing goes on in the background: the download may end. */

@@ -340,11 +340,11 @@ export function createReads(options: {
     },
     open: request => open(request, 'blob'),
     keep: async request => {
-      const { digest, kind, onHeld, signal } = request
+      const { digest, kind, onHeld, background, signal } = request
       const size = await sizeOf(request, kind)
       if (size === 0 && isEmptyDigest(digest)) return
       const found = await begin(digest, size, kind, request)
-      await keepWhole(found, request, bytes => onHeld?.(bytes), signal)
+      await keepWhole(found, request, { onHeld: bytes => onHeld?.(bytes), background, signal })
     },
     knownSize,
     isHeld: digest => store.info(digest)?.complete === true,

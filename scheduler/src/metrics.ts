@@ -5,6 +5,8 @@ import type { SeedRefusal, SwarmDirectory } from './directory.ts'
 /** Decisions take from microseconds to tens of milliseconds. */
 const DECISION_BUCKETS = [0.00001, 0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5]
 
+const PREHEAT_BUCKETS = [0.5, 1, 5, 15, 60, 300, 900, 3600, 14_400, 86_400]
+
 /** What the scheduler counts. */
 export interface SchedulerMetrics {
   message(type: PeerMessage['type'], ms: number): void
@@ -13,12 +15,25 @@ export interface SchedulerMetrics {
   lapsed(): void
   seedAsked(): void
   seedDeclined(reason: SeedRefusal): void
+  /** `ms`: from its start. */
+  preheatEnded(state: PreheatEnd, ms: number): void
+  preheatPeerEnded(state: PreheatEnd): void
+  /** Bytes that peers came to hold. */
+  preheated(bytes: number): void
 }
 
-/** Registers the scheduler's metrics; the gauges ask the directory when they are read. */
+/** What gauges are read from. */
+interface Measured {
+  readonly directory: SwarmDirectory
+  readonly preheats: { readonly running: number }
+}
+
+type PreheatEnd = 'done' | 'failed' | 'cancelled'
+
+/** Registers the scheduler's metrics; the gauges ask the service, once there is one, when they are read. */
 export function createSchedulerMetrics(
   metrics: Metrics,
-  directory: () => SwarmDirectory | undefined,
+  service: () => Measured | undefined,
 ): SchedulerMetrics {
   const decisions = metrics.histogram({
     name: 'scheduler_decision_seconds',
@@ -45,21 +60,39 @@ export function createSchedulerMetrics(
     help: 'Blobs that a seed was asked for and did not fetch, by reason.',
     labels: ['reason'],
   })
-  const gauge = (name: string, help: string, read: (of: SwarmDirectory) => number): void => {
+  const preheats = metrics.histogram({
+    name: 'scheduler_preheat_seconds',
+    help: 'Time that preheats took, by how they ended.',
+    labels: ['state'],
+    buckets: PREHEAT_BUCKETS,
+  })
+  const preheatPeers = metrics.counter({
+    name: 'scheduler_preheat_peers_total',
+    help: 'Peers whose part of a preheat is over, by how it ended.',
+    labels: ['state'],
+  })
+  const preheatBytes = metrics.counter({
+    name: 'scheduler_preheat_held_bytes_total',
+    help: 'Bytes that peers told they hold of what preheats bring them, with what they held before.',
+  })
+  const serviceGauge = (name: string, help: string, read: (of: Measured) => number): void => {
     metrics.gauge({
       name,
       help,
       collect: target => {
-        const current = directory()
+        const current = service()
         target.set(current === undefined ? 0 : read(current))
       },
     })
   }
+  const gauge = (name: string, help: string, read: (of: SwarmDirectory) => number): void =>
+    serviceGauge(name, help, ({ directory }) => read(directory))
   gauge('scheduler_peers', 'Peers that are admitted now.', of => of.peers)
   gauge('scheduler_seeds', 'Peers that are seeds, of those that are admitted now.', of => of.seeds)
   gauge('scheduler_blobs', 'Blobs that peers hold or want.', of => of.blobs)
   gauge('scheduler_leases', 'Leases at work now.', of => of.leases)
   gauge('scheduler_facts', 'Shared facts that are kept.', of => of.facts)
+  serviceGauge('scheduler_preheats', 'Preheats at work now.', ({ preheats: jobs }) => jobs.running)
   return {
     message: (type, ms) => decisions.observe({ type }, ms / 1000),
     blamed: deed => blames.inc({ deed }),
@@ -67,5 +100,8 @@ export function createSchedulerMetrics(
     lapsed: () => lapses.inc(),
     seedAsked: () => asked.inc(),
     seedDeclined: reason => declined.inc({ reason }),
+    preheatEnded: (state, ms) => preheats.observe({ state }, ms / 1000),
+    preheatPeerEnded: state => preheatPeers.inc({ state }),
+    preheated: bytes => preheatBytes.inc({}, bytes),
   }
 }

@@ -20,6 +20,8 @@ export interface PreheatJobs {
   cancel(id: string): boolean
   view(id: string, since?: number): PreheatView | undefined
   list(): readonly Omit<PreheatView, 'peers'>[]
+  /** Jobs at work now. */
+  readonly running: number
 }
 
 const BODY_BYTES = 32 * 1024

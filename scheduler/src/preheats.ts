@@ -82,6 +82,16 @@ export interface PreheatCandidate {
   readonly seed: boolean
 }
 
+/** What may be noted of the book's doings, for metrics. */
+export interface PreheatEvents {
+  /** A job is over, `ms` after its start. */
+  onEnded?(state: Exclude<PreheatView['state'], 'running'>, ms: number): void
+  /** A peer's part of a job is over. */
+  onPeerEnded?(state: 'done' | 'failed' | 'cancelled'): void
+  /** Peers told that they hold so many bytes more of what jobs bring. */
+  onHeld?(bytes: number): void
+}
+
 const MAX_RUNNING = 16
 /** Jobs that are over and can still be looked at, and for how long, ms. */
 const MAX_ENDED = 64
@@ -98,6 +108,8 @@ interface Part {
   readonly zone: string
   state: PreheatedPeer['state']
   held: number
+  /** The most that it has told. */
+  most: number
   size: number
   failures: readonly PreheatFailure[]
   lostAt: number
@@ -129,11 +141,17 @@ export class PreheatBook {
   readonly #jobs = new Map<string, Job>()
   readonly #newId: () => string
   readonly #wall: () => number
+  readonly #events: PreheatEvents
 
   /** @param options.newId 32 random hex digits. @param options.wall the time of day, ms since 1970. */
-  constructor(options: { readonly newId: () => string; readonly wall: () => number }) {
+  constructor(options: {
+    readonly newId: () => string
+    readonly wall: () => number
+    readonly events?: PreheatEvents
+  }) {
     this.#newId = options.newId
     this.#wall = options.wall
+    this.#events = options.events ?? {}
   }
 
   /** Jobs at work now. */
@@ -159,7 +177,7 @@ export class PreheatBook {
     const order: Order = { type: 'preheat', job: id, ...content }
     const part = ({ id: peer, zone }: PreheatCandidate): [string, Part] => [
       peer,
-      { id: peer, zone, state: 'asked', held: 0, size: 0, failures: [], lostAt: 0, changedAt: 1 },
+      { id: peer, zone, state: 'asked', held: 0, most: 0, size: 0, failures: [], lostAt: 0, changedAt: 1 },
     ]
     this.#jobs.set(id, {
       id,
@@ -187,6 +205,8 @@ export class PreheatBook {
     if (job === undefined || part === undefined || job.state !== 'running' || isOver(part)) return
     const { state, held, size, failures } = message
     Object.assign(part, { state, held, size, failures })
+    if (held > part.most) this.#events.onHeld?.(held - part.most)
+    part.most = Math.max(part.most, held)
     this.#changed(job, part, now)
   }
 
@@ -226,6 +246,7 @@ export class PreheatBook {
       if (part.state !== 'lost') out.push({ to: part.id, message: { type: 'preheat-cancel', job: id } })
       part.state = 'cancelled'
       part.changedAt = job.version + 1
+      this.#events.onPeerEnded?.('cancelled')
     }
     job.version++
     this.#end(job, 'cancelled', now)
@@ -260,7 +281,7 @@ export class PreheatBook {
     if (job === undefined) return undefined
     const peers = [...job.parts.values()]
       .filter(({ changedAt }) => changedAt > since)
-      .map(({ lostAt: _lostAt, changedAt: _changedAt, ...part }) => part)
+      .map(({ lostAt: _lostAt, changedAt: _changedAt, most: _most, ...part }) => part)
     const { target, platform = null, to, state, version, startedWall, endedWall } = job
     return {
       id,
@@ -287,12 +308,15 @@ export class PreheatBook {
 
   #changed(job: Job, part: Part, now: number): void {
     part.changedAt = ++job.version
-    if (!isOver(part) || --job.open > 0) return
+    if (!isOver(part)) return
+    this.#events.onPeerEnded?.(part.state)
+    if (--job.open > 0) return
     const parts = [...job.parts.values()]
     this.#end(job, parts.every(({ state }) => state === 'done') ? 'done' : 'failed', now)
   }
 
-  #end(job: Job, state: PreheatView['state'], now: number): void {
+  #end(job: Job, state: Exclude<PreheatView['state'], 'running'>, now: number): void {
+    this.#events.onEnded?.(state, now - job.startedAt)
     job.state = state
     job.endedAt = now
     job.endedWall = this.#wall()
@@ -303,7 +327,8 @@ export class PreheatBook {
   }
 }
 
-function isOver({ state }: Part): boolean {
+function isOver(part: Part): part is Part & { state: 'done' | 'failed' | 'cancelled' } {
+  const { state } = part
   return state === 'done' || state === 'failed' || state === 'cancelled'
 }
 

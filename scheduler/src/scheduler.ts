@@ -16,9 +16,8 @@ import {
 } from '@darter/runtime'
 import { createAdmin } from './admin.ts'
 import type { SchedulerConfig } from './config.ts'
-import type { SwarmDirectory } from './directory.ts'
 import { createSchedulerMetrics } from './metrics.ts'
-import { createService } from './service.ts'
+import { createService, type SchedulerService } from './service.ts'
 
 /** Where a running scheduler is reached. */
 export interface SchedulerAddresses {
@@ -50,8 +49,8 @@ export function createScheduler(
 
   const start = async (): Promise<void> => {
     const metrics = deps.metrics ?? createMetrics({ prefix: 'darter_', process: true })
-    let directory: SwarmDirectory | undefined
-    const counts = createSchedulerMetrics(metrics, () => directory)
+    let running: SchedulerService | undefined
+    const counts = createSchedulerMetrics(metrics, () => running)
     const refused = metrics.counter({
       name: 'scheduler_refused_total',
       help: 'Strangers that were turned away at the control port, by reason.',
@@ -71,7 +70,7 @@ export function createScheduler(
       log,
       metrics: counts,
     })
-    directory = service.directory
+    running = service
     let ready = false
     const app = createAdmin({
       metrics,

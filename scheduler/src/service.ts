@@ -29,6 +29,11 @@ export function createService(options: {
   const preheats = new PreheatBook({
     newId: () => randomBytes(16).toString('hex'),
     wall: () => clock.wall(),
+    events: {
+      onEnded: (state, ms) => metrics.preheatEnded(state, ms),
+      onPeerEnded: state => metrics.preheatPeerEnded(state),
+      onHeld: bytes => metrics.preheated(bytes),
+    },
   })
   const senders = new Map<string, (message: SchedulerMessage) => boolean>()
   let timer: NodeJS.Timeout | undefined
@@ -63,6 +68,9 @@ export function createService(options: {
       },
       view: (id, since) => preheats.view(id, since),
       list: () => preheats.list(),
+      get running() {
+        return preheats.running
+      },
     },
     start: async () => {
       unsubscribe = server.onPeer(peer => {

@@ -46,6 +46,41 @@ describe('the book of preheats', () => {
     }
   })
 
+  it('counts jobs and peers by how they end, and each byte once', () => {
+    const noted: unknown[] = []
+    let bytes = 0
+    let last = 0
+    const book = new PreheatBook({
+      newId: () => (++last).toString(16).padStart(32, '0'),
+      wall: () => 0,
+      events: {
+        onEnded: (state, ms) => noted.push([state, ms]),
+        onPeerEnded: state => noted.push(state),
+        onHeld: more => {
+          bytes += more
+        },
+      },
+    })
+    const say = (job: string, from: string, state: 'running' | 'done' | 'failed', held: number) =>
+      book.told(from, { type: 'preheat-state', job, state, held, size: 9, failures: [] }, 70)
+    const one = start(book, 'zone=x', {}, 20).id
+    say(one, 'a', 'running', 4)
+    book.left('a', 30)
+    book.joined('a')
+    say(one, 'a', 'running', 3)
+    say(one, 'a', 'done', 9)
+    say(one, 'b', 'failed', 2)
+    say(one, 'b', 'done', 9)
+    assert.deepEqual(noted.splice(0), ['done', 'failed', ['failed', 50]])
+    assert.equal(bytes, 11)
+    const { id } = start(book, 'all', {}, 80)
+    say(id, 'c', 'done', 9)
+    assert.equal(book.running, 1)
+    book.cancel(id, 90)
+    assert.deepEqual(noted, ['done', 'cancelled', 'cancelled', ['cancelled', 10]])
+    assert.equal(book.running, 0)
+  })
+
   it('is done when all are, failed when one is not, and tells only what changed since', () => {
     const book = newBook()
     const { id } = start(book, 'all')

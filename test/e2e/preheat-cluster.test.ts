@@ -261,6 +261,37 @@ describe('preheating a cluster', needed, () => {
     assert.deepEqual([state, ...parts.map(part => part.state)], ['done', 'done', 'done', 'done', 'done'])
   })
 
+  test('a scheduler that is killed in the middle: the command goes on when it is back, with what the peers have', async context => {
+    const image = await push('team/restart', [16 * MIB, 8 * MIB])
+    meter.reset()
+    meter.setRate(4 * MIB)
+    const running = command([reference('team/restart'), '--to', 'all', ...header], [0])
+    await until('a part is there', () => meter.bodyBytes(isBlobGet) > 5 * MIB)
+    await scheduler.restart('SIGKILL')
+    await until('the job runs again', async () => (await scheduler.metric('darter_scheduler_preheats')) === 1)
+    meter.setRate(undefined)
+    const { stderr } = await running
+    assert.match(stderr, /no more word from the scheduler/)
+    assert.match(stderr, / at 4 of 4 peers in /)
+    for (const each of peers) {
+      const pulled = await pullWithNode(each.mirror, 'team/restart', 'v1', {
+        headers: { authorization: basic(ALICE) },
+      })
+      assert.deepEqual(new Set(pulled.digests.keys()), allDigests(image))
+    }
+    const ratio = meter.bodyBytes(isBlobGet) / image.bytes
+    context.diagnostic(`origin ${ratio.toFixed(3)}x with a scheduler that was killed in the middle`)
+    // Without a scheduler each peer reads for itself, for the few seconds that its download outlives the job.
+    assert(ratio < 4, `the origin sent ${ratio.toFixed(3)}x`)
+
+    const metric = (name: string, labels: Record<string, string> = {}) =>
+      scheduler.metric(`darter_scheduler_preheat${name}`, labels)
+    assert.equal(await metric('s'), 0)
+    assert.equal(await metric('_seconds_count', { state: 'done' }), 1)
+    assert.equal(await metric('_peers_total', { state: 'done' }), 4)
+    assert.equal(await metric('_held_bytes_total'), 4 * image.bytes)
+  })
+
   test('nobody without the token gets anywhere, and no secret is written down', async () => {
     for (const bearer of ['', 'x'.repeat(64), `${token()}0`]) {
       for (const [path, method] of [

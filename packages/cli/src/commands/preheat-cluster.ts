@@ -1,19 +1,14 @@
 import { type Digest, formatPlatform, type Platform } from '@darter/oci'
 import { approximateBytes } from '@darter/runtime'
-import {
-  loadToken,
-  parsePreheatScope,
-  type PreheatedPeer,
-  type PreheatRequest,
-  type PreheatView,
-} from '@darter/scheduler'
+import { loadToken, parsePreheatScope, type PreheatRequest, type PreheatView } from '@darter/scheduler'
 import { authority } from '../banner.ts'
 import { ConfigError } from '../config/errors.ts'
 import { adminTokenFile } from '../config/programs.ts'
 import type { Resolved } from '../config/resolve.ts'
 import { interruptible } from './interruptible.ts'
-import { createBars, createLines, NO_BOARD, peerName } from '../preheat/board.ts'
-import { createPreheatClient, type PreheatClient, SchedulerRefusedError } from '../preheat/cluster.ts'
+import { type Board, createBars, createLines, NO_BOARD, peerName } from '../preheat/board.ts'
+import { createPreheatClient } from '../preheat/cluster.ts'
+import { preheatToTheEnd } from '../preheat/follow.ts'
 
 /** Failures that are shown; the API tells all. */
 const MAX_SHOWN = 20
@@ -44,9 +39,9 @@ export async function runPreheatCluster(resolved: Resolved, options: PreheatClus
     'the preheat is cancelled, and what the peers have got is kept',
     async signal => {
       const started = performance.now()
-      const job = await client.start(order)
-      const last = await follow(client, job, quiet, signal)
-      signal.throwIfAborted()
+      const board = quiet ? NO_BOARD : createBoard()
+      const say = (line: string) => void process.stderr.write(`darter: ${line}\n`)
+      const last = await preheatToTheEnd(client, order, { board, say, signal }).finally(() => board.stop())
       report(order.target, last, quiet, (performance.now() - started) / 1000)
       return last.state === 'done' ? 0 : 1
     },
@@ -71,37 +66,17 @@ function orderOf({ target, to, digest, platform, headers }: PreheatClusterOption
   }
 }
 
-/** Watches a job to its end, with all peers as they stood last. */
-async function follow(
-  client: PreheatClient,
-  job: PreheatView,
-  quiet: boolean,
-  signal: AbortSignal,
-): Promise<PreheatView> {
-  const shown = process.stderr.isTTY
-    ? createBars(process.stderr)
-    : createLines(line => process.stderr.write(line))
-  const board = quiet ? NO_BOARD : shown
-  const peers = new Map<string, PreheatedPeer>()
-  let last = job
-  try {
-    for await (const view of client.watch(job.id, signal)) {
-      for (const peer of view.peers) peers.set(peer.id, peer)
-      board.update(view.peers)
-      last = view
-    }
-  } catch (error) {
-    if (!signal.aborted) throw error
-  } finally {
-    board.stop()
-  }
-  if (signal.aborted) await client.cancel(job.id)
-  else if (last.state === 'running')
-    throw new SchedulerRefusedError('the scheduler stopped telling how the preheat goes on')
-  return { ...last, peers: [...peers.values()] }
+function createBoard(): Board {
+  const { stderr } = process
+  return stderr.isTTY ? createBars(stderr) : createLines(line => void stderr.write(line))
 }
 
-function report(target: string, { state, peers }: PreheatView, quiet: boolean, seconds: number): void {
+function report(
+  target: string,
+  { state, peers }: Pick<PreheatView, 'state' | 'peers'>,
+  quiet: boolean,
+  seconds: number,
+): void {
   const failed = peers.filter(peer => peer.state !== 'done')
   const lines = failed.flatMap(peer => {
     const reasons = peer.failures.map(({ what, message }) => `${peerName(peer)}: ${what}: ${message}`)

@@ -24,13 +24,26 @@ const ANSWER_MS = 10_000
 const SILENCE_MS = 60_000
 const MAX_EVENT_CHARS = 64 * 1024 * 1024
 
+/** The scheduler does not know a job (any more): it was started again. */
+export class NoSuchPreheatError extends DarterError {
+  readonly code = 'NO_SUCH_PREHEAT'
+}
+
 /** The preheats of a scheduler, over its API. */
 export interface PreheatClient {
   /** @throws {SchedulerRefusedError} {@link SchedulerNotRunningError} */
   start(order: PreheatRequest): Promise<PreheatView>
-  /** How a job stands at first, then the peers that changed, until it is over. */
+  /**
+   * How a job stands at first, then the peers that changed, until it is over or the scheduler is gone.
+   * @throws {NoSuchPreheatError} {@link SchedulerNotRunningError}; what broke the connection.
+   */
   watch(id: string, signal: AbortSignal): AsyncGenerator<PreheatView>
+  /** A job as it stands; undefined when the scheduler does not know it (any more). @throws {SchedulerNotRunningError} */
+  view(id: string, signal: AbortSignal): Promise<PreheatView | undefined>
+  /** @throws {NoSuchPreheatError} {@link SchedulerNotRunningError} */
   cancel(id: string): Promise<void>
+  /** The ids of the peers that are connected now. @throws {SchedulerNotRunningError} */
+  connected(signal: AbortSignal): Promise<ReadonlySet<string>>
 }
 
 /** @param base - `http://host:port` of the scheduler's admin endpoint. */
@@ -47,6 +60,7 @@ export function createPreheatClient(base: string, token: string): PreheatClient 
   const accepted = async (answer: Awaited<ReturnType<typeof ask>>, status: number) => {
     if (answer.statusCode === status) return answer
     const text = await answer.body.text()
+    if (answer.statusCode === 404) throw new NoSuchPreheatError('the scheduler knows no such preheat')
     throw new SchedulerRefusedError(
       `the scheduler refuses: ${reasonIn(text) ?? `status ${answer.statusCode}`}`,
     )
@@ -75,9 +89,25 @@ export function createPreheatClient(base: string, token: string): PreheatClient 
         }
       }
     },
+    view: async (id, signal) => {
+      try {
+        const answer = await accepted(await ask(`/preheats/${id}`, { headers, signal }), 200)
+        return (await answer.body.json()) as PreheatView
+      } catch (error) {
+        if (error instanceof NoSuchPreheatError) return undefined
+        throw error
+      }
+    },
     cancel: async id => {
       const answer = await ask(`/preheats/${id}`, { method: 'DELETE', headers })
       await (await accepted(answer, 200)).body.dump()
+    },
+    connected: async signal => {
+      const answer = await ask('/status', { signal })
+      const { peers } = (await (await accepted(answer, 200)).body.json()) as {
+        peers: readonly { readonly id: string }[]
+      }
+      return new Set(peers.map(({ id }) => id))
     },
   }
 }

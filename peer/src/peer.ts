@@ -39,7 +39,7 @@ import {
 } from './proxy/index.ts'
 import { createPreheats } from './preheat/preheats.ts'
 import { createSeedRole } from './seed.ts'
-import { createManifests, createTags, openCatalog } from './tags/index.ts'
+import { createHintRecall, createManifests, createTags, openCatalog } from './tags/index.ts'
 import { createUpstreamHealth } from './upstream-health.ts'
 import { createUrls } from './urls/urls.ts'
 
@@ -238,6 +238,7 @@ export function createPeer(
         },
       },
       createScrubber(store, config.store.scrubBytesPerSecond, log),
+      createHintRecall({ store, catalog, hints, log }),
       reads,
       facts,
       ...seedRole,

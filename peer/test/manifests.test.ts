@@ -1,9 +1,12 @@
 import assert from 'node:assert/strict'
+import { createHash } from 'node:crypto'
 import { test } from 'node:test'
 import { createLogger, systemClock as clock } from '@darter/runtime'
+import { createMemoryStore } from '@darter/store'
+import { until } from '@darter/testing'
 import type { Caller } from '../src/access/caller.ts'
 import { LayerHints } from '../src/download/layer-hints.ts'
-import { createManifests, openCatalog } from '../src/tags/index.ts'
+import { createHintRecall, createManifests, openCatalog } from '../src/tags/index.ts'
 import { acceptedTypes, acceptMask } from '../src/tags/accept.ts'
 import { lonelyFacts, memoryReads, startDoor } from './support/door.ts'
 import { digestOf, OCI_MANIFEST } from './support/image.ts'
@@ -92,4 +95,35 @@ test('an Accept header counts by what it lists, in whatever order', () => {
   for (const all of [undefined, '', '*/*', `${oci}, */*;q=0.1`, 'text/html']) {
     assert.equal(acceptedTypes(acceptMask(all)).length, 4, String(all))
   }
+})
+
+test('what the manifests in the store tell of layers is known again after a start', async () => {
+  const annotations = { 'containerd.io/snapshot/stargz/toc.digest': digestOf('toc') }
+  const lazy = image.replace('"size":12345', `"size":12345,"annotations":${JSON.stringify(annotations)}`)
+  const place = { upstream: 'a.example', repository: 'x' }
+  const catalog = await openCatalog({ clock, log })
+  const store = createMemoryStore({ quotaBytes: 1e9, clock })
+  const put = async (body: string) => {
+    const bytes = Buffer.from(body)
+    const stored = await store.open(digestOf(body), bytes.length)
+    await stored.writeChunk(0, bytes, createHash('sha256').update(bytes).digest())
+    await stored.markComplete('digest')
+    stored.release()
+    catalog.setManifest(
+      place,
+      digestOf(body),
+      { size: bytes.length, mediaType: OCI_MANIFEST, children: [] },
+      true,
+    )
+  }
+  await put('no manifest')
+  await put(lazy)
+  catalog.setManifest(place, digestOf('gone'), { size: 4, mediaType: OCI_MANIFEST, children: [] }, true)
+  const hints = new LayerHints()
+  const recall = createHintRecall({ store, catalog, hints, log })
+  await recall.start()
+  await until('it is known', () => hints.of(layer) !== undefined)
+  assert.deepEqual(hints.of(layer), { format: 'estargz' })
+  await recall.stop(AbortSignal.timeout(1000))
+  await store.close()
 })

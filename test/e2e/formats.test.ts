@@ -48,6 +48,8 @@ interface Fetched {
 async function touch(
   { peer, meter, image, repository }: Awaited<ReturnType<typeof startAll>>,
   from = 12 * MIB,
+  /** Between the manifest and the range. */
+  between: () => Promise<void> = async () => {},
 ): Promise<Fetched> {
   const base = `http://${peer.mirror.address}/v2/${peer.mirror.prefix}${repository}`
   const accept = image.top.mediaType
@@ -57,6 +59,7 @@ async function touch(
   const [layer] = image.manifests[0]?.layers ?? []
   assert(layer)
   const content = readFileSync(join(image.dir, 'blobs', 'sha256', layer.digest.slice(7)))
+  await between()
   meter.reset()
   const answer = await fetch(`${base}/blobs/${layer.digest}`, {
     headers: { range: `bytes=${from}-${from + READ - 1}` },
@@ -137,6 +140,22 @@ for (const withScheduler of [true, false]) {
     assert(bytes < size + CHUNK)
   })
 }
+
+test(
+  'what comes first is known after a restart, without the manifest being asked for again',
+  needed,
+  async () => {
+    const name = 'restarted'
+    const running = await startAll(name, lazyImage(name, 'zstd:chunked'), false)
+    const { runs, size } = await touch(running, 12 * MIB, () => running.peer.restart())
+    assert.deepEqual(
+      running.meter.requests.filter(({ method, path }) => method === 'GET' && path.includes('/manifests/')),
+      [],
+    )
+    const chunks = Math.ceil(size / CHUNK)
+    assertOrder(runs, [chunks - 1, ...range(0, LANDMARK_AT / CHUNK)])
+  },
+)
 
 const range = (from: number, to: number): number[] => Array.from({ length: to - from }, (_, i) => from + i)
 

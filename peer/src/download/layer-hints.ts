@@ -6,7 +6,7 @@ import { LRUCache } from 'lru-cache'
 const MAX_HINTS = 4096
 
 /**
- * What manifests told of layers, by digest, until the process ends. It may be wrong, since anyone can write a manifest: it
+ * What manifests told of layers, by digest, in memory. It may be wrong, since anyone can write a manifest: it
  * decides about the order in which a blob's bytes come and about nothing else.
  */
 export class LayerHints {

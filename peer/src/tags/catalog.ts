@@ -40,6 +40,8 @@ export interface Catalog {
   setMember(place: Place, digest: Digest, content: Content): void
   /** Whether the manifest was read for this repository ({@link setManifest}). */
   hasManifest(place: Place, digest: Digest): boolean
+  /** The manifests that are known, with their media types, the least recently used first; a digest comes once. */
+  manifests(): ReadonlyMap<Digest, string>
   /** The content was deleted from the repository. */
   dropMember(place: Place, digest: Digest): void
   /** A manifest of the repository, and what it refers to. */
@@ -188,6 +190,11 @@ export async function openCatalog(options: {
       if (members.has(at(where(place), digest))) record({ k: 'gone', ...where(place), d: digest })
     },
     hasManifest: (place, digest) => manifests.has(at(where(place), digest)),
+    manifests: () => {
+      const known = new Map<Digest, string>()
+      for (const entry of manifests.rvalues()) if (entry !== undefined) known.set(entry.d, entry.m)
+      return known
+    },
     setManifest: (place, digest, manifest, isOpen) => {
       record({
         k: 'manifest',

@@ -1,3 +1,4 @@
 export * from './catalog.ts'
+export * from './hint-recall.ts'
 export * from './manifests.ts'
 export * from './tags.ts'

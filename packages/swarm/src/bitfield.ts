@@ -24,11 +24,17 @@ export interface ReadonlyBitfield {
 export class Bitfield implements ReadonlyBitfield {
   readonly length: number
   readonly #words: Uint32Array
+  /** Its words begin here, and end there. */
+  readonly #begin: number
+  readonly #end: number
   #count = 0
 
-  constructor(length: number) {
+  /** The empty set. @param words where its words are, from `begin` on; see {@link BitfieldShelf}. */
+  constructor(length: number, words = new Uint32Array(wordsOf(length)), begin = 0) {
     this.length = length
-    this.#words = new Uint32Array((length + 31) >>> 5)
+    this.#words = words
+    this.#begin = begin
+    this.#end = begin + wordsOf(length)
   }
 
   /**
@@ -59,13 +65,13 @@ export class Bitfield implements ReadonlyBitfield {
   }
 
   has(index: number): boolean {
-    return index >= 0 && index < this.length && (this.#words[index >>> 5]! & (1 << (index & 31))) !== 0
+    return index >= 0 && index < this.length && (this.#words[this.#begin + (index >>> 5)]! & (1 << (index & 31))) !== 0
   }
 
   /** Sets an index; returns whether that changed anything. An index out of bounds changes nothing. */
   set(index: number): boolean {
     if (index < 0 || index >= this.length || this.has(index)) return false
-    this.#words[index >>> 5]! |= 1 << (index & 31)
+    this.#words[this.#begin + (index >>> 5)]! |= 1 << (index & 31)
     this.#count++
     return true
   }
@@ -73,45 +79,82 @@ export class Bitfield implements ReadonlyBitfield {
   /** Clears an index; returns whether that changed anything. */
   clear(index: number): boolean {
     if (!this.has(index)) return false
-    this.#words[index >>> 5]! &= ~(1 << (index & 31))
+    this.#words[this.#begin + (index >>> 5)]! &= ~(1 << (index & 31))
     this.#count--
     return true
   }
 
   *indices(): Generator<number> {
-    for (let word = 0; word < this.#words.length; word++) {
-      // What is cleared or set meanwhile in the word that is being gone through is not looked at again.
-      for (let bits = this.#words[word]!; bits !== 0; bits &= bits - 1) yield word * 32 + lowestBit(bits)
+    for (let word = this.#begin; word < this.#end; word++) {
+      // What is set or cleared meanwhile in the word that is being gone through is not looked at again.
+      let bits = this.#words[word]!
+      for (; bits !== 0; bits &= bits - 1) yield (word - this.#begin) * 32 + lowestBit(bits)
     }
   }
 
   word(at: number): number {
-    return this.#words[at]!
+    return this.#words[this.#begin + at]!
   }
 
   eachNotIn(other: ReadonlyBitfield, visit: (index: number) => void): void {
-    const mine = this.#words
-    for (let word = 0; word < mine.length; word++) {
-      if (mine[word] === 0) continue
-      let bits = mine[word]! & ~other.word(word)
+    const words = this.#end - this.#begin
+    for (let word = 0; word < words; word++) {
+      const mine = this.word(word)
+      if (mine === 0) continue
+      let bits = mine & ~other.word(word)
       for (; bits !== 0; bits &= bits - 1) visit(word * 32 + lowestBit(bits))
     }
   }
 
   nextClear(from: number): number {
     if (from >= this.length) return this.length
-    let word = from >>> 5
+    let word = this.#begin + (from >>> 5)
     let clear = ~this.#words[word]! & (-1 << (from & 31))
     while (clear === 0) {
-      if (++word >= this.#words.length) return this.length
+      if (++word >= this.#end) return this.length
       clear = ~this.#words[word]!
     }
-    return Math.min(this.length, word * 32 + lowestBit(clear))
+    return Math.min(this.length, (word - this.#begin) * 32 + lowestBit(clear))
   }
 
   toBytes(): Uint8Array {
     const bytes = new Uint8Array((this.length + 7) >>> 3)
-    for (let i = 0; i < bytes.length; i++) bytes[i] = this.#words[i >>> 2]! >>> ((i & 3) * 8)
+    for (let i = 0; i < bytes.length; i++) bytes[i] = this.word(i >>> 2) >>> ((i & 3) * 8)
     return bytes
   }
+}
+
+const SHELF_WORDS = 256
+const SHELF_MOST = 16
+
+/**
+ * Makes bitfields of one length that lie side by side: who looks at many of them at a time fetches less memory. What they lie
+ * in is freed when none of its bitfields is in use any more.
+ */
+export class BitfieldShelf {
+  readonly #length: number
+  #words = new Uint32Array(0)
+  #used = 0
+
+  /** @param length of each of them. */
+  constructor(length: number) {
+    this.#length = length
+  }
+
+  /** An empty one. */
+  create(): Bitfield {
+    const words = wordsOf(this.#length)
+    if (this.#used + words > this.#words.length) {
+      const room = Math.max(1, Math.min(SHELF_MOST, Math.floor(SHELF_WORDS / Math.max(1, words))))
+      this.#words = new Uint32Array(words * room)
+      this.#used = 0
+    }
+    const field = new Bitfield(this.#length, this.#words, this.#used)
+    this.#used += words
+    return field
+  }
+}
+
+function wordsOf(length: number): number {
+  return (length + 31) >>> 5
 }

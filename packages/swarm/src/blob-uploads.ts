@@ -1,4 +1,4 @@
-import { Bitfield, type ReadonlyBitfield } from './bitfield.ts'
+import { Bitfield, BitfieldShelf, type ReadonlyBitfield } from './bitfield.ts'
 
 /** A neighbour as an uploader sees it, over all blobs. */
 export interface Receiver {
@@ -32,13 +32,12 @@ export class BlobUploads {
   readonly #offered: Bitfield
   readonly #held: Bitfield
   readonly #needs = new Map<string, Need>()
+  readonly #shelf: BitfieldShelf
   /**
-   * How many neighbours cover each chunk; what was given from here counts twice, since whoever got it gives it to others whom
-   * nobody here knows.
+   * For each chunk two numbers: how many neighbours cover it, where what was given from here counts twice, since whoever got it
+   * gives it to others whom nobody here knows; and when it was first heard of, as a serial number (0: never).
    */
-  readonly #copies: Uint32Array
-  /** When each chunk was first heard of, as a serial number; 0: never. */
-  readonly #heard: Uint32Array
+  readonly #marks: Uint32Array
   #serial = 0
   readonly #receiver: (id: string) => Receiver
   readonly #onNeed: (need: Need) => void
@@ -54,8 +53,8 @@ export class BlobUploads {
     this.blob = blob
     this.#offered = new Bitfield(held.length)
     this.#held = new Bitfield(held.length)
-    this.#copies = new Uint32Array(held.length)
-    this.#heard = new Uint32Array(held.length)
+    this.#shelf = new BitfieldShelf(held.length)
+    this.#marks = new Uint32Array(2 * held.length)
     this.#receiver = options.receiver
     this.#onNeed = options.onNeed
     for (const chunk of held.indices()) {
@@ -91,7 +90,7 @@ export class BlobUploads {
     const need: Need = {
       uploads: this,
       receiver: this.#receiver(id),
-      covered: new Bitfield(this.#offered.length),
+      covered: this.#shelf.create(),
       lacking: this.#offered.count,
       passed: false,
       open: [],
@@ -108,9 +107,9 @@ export class BlobUploads {
     this.#needs.delete(id)
     need.lacking = 0
     need.receiver.slots -= need.open.length
-    for (const { chunk } of need.open) if (chunk >= 0) this.#copies[chunk]!--
+    for (const { chunk } of need.open) if (chunk >= 0) this.#marks[2 * chunk]!--
     need.open.length = 0
-    for (const chunk of need.covered.indices()) this.#copies[chunk]!--
+    for (const chunk of need.covered.indices()) this.#marks[2 * chunk]!--
   }
 
   /** A neighbour holds a chunk, or expects it from someone. Returns its need, if it is interested. */
@@ -124,7 +123,7 @@ export class BlobUploads {
   lacks(id: string, chunk: number): void {
     const need = this.#needs.get(id)
     if (need?.covered.clear(chunk) !== true) return
-    this.#copies[chunk]!--
+    this.#marks[2 * chunk]!--
     if (this.#offered.has(chunk)) need.lacking++
     this.wants(id)
   }
@@ -172,9 +171,9 @@ export class BlobUploads {
     let fewest = Number.POSITIVE_INFINITY
     let latest = -1
     this.#offered.eachNotIn(need.covered, chunk => {
-      const copies = this.#copies[chunk]!
+      const copies = this.#marks[2 * chunk]!
       if (copies > fewest) return
-      const heard = this.#heard[chunk]!
+      const heard = this.#marks[2 * chunk + 1]!
       if (copies === fewest && heard <= latest) return
       if (need.open.some(slot => slot.chunk === chunk)) return
       best = chunk
@@ -188,7 +187,7 @@ export class BlobUploads {
   opened(need: Need, chunk: number, at: number): void {
     need.open.push({ chunk, at })
     need.receiver.slots++
-    if (chunk >= 0) this.#copies[chunk]!++
+    if (chunk >= 0) this.#marks[2 * chunk]!++
   }
 
   /**
@@ -199,19 +198,19 @@ export class BlobUploads {
     const slot = need.open.shift()
     if (slot === undefined) return undefined
     need.receiver.slots--
-    if (slot.chunk >= 0) this.#copies[slot.chunk]!--
-    if (chunk !== undefined) this.#copies[chunk]!++
+    if (slot.chunk >= 0) this.#marks[2 * slot.chunk]!--
+    if (chunk !== undefined) this.#marks[2 * chunk]!++
     return slot.at
   }
 
   #cover(need: Need, chunk: number): void {
     if (!need.covered.set(chunk)) return
     this.#hear(chunk)
-    this.#copies[chunk]!++
+    this.#marks[2 * chunk]!++
     if (this.#offered.has(chunk)) need.lacking--
   }
 
   #hear(chunk: number): void {
-    if (this.#heard[chunk] === 0) this.#heard[chunk] = ++this.#serial
+    if (this.#marks[2 * chunk + 1] === 0) this.#marks[2 * chunk + 1] = ++this.#serial
   }
 }

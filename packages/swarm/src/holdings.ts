@@ -4,9 +4,8 @@ import { sameBytes, ToldHashes } from './told-hashes.ts'
 /** What the neighbours of one download hold and expect, and which hashes they told. */
 export class Holdings {
   readonly #neighbours: ReadonlyMap<string, Neighbour>
-  readonly #holders: Uint16Array
-  /** How many neighbours in this peer's own zone hold or expect each chunk. */
-  readonly #near: Uint16Array
+  /** For each chunk how many neighbours hold it, and how many in this peer's own zone hold or expect it. */
+  readonly #counts: Uint16Array
   readonly #told: ToldHashes
   /** Chunks that a stalled neighbour had offered: the scheduler believes they can be had, and leases them to nobody. */
   readonly #orphans = new Set<number>()
@@ -14,19 +13,18 @@ export class Holdings {
   /** @param count chunks of the blob. @param neighbours all of them by their ids, live. */
   constructor(count: number, neighbours: ReadonlyMap<string, Neighbour>) {
     this.#neighbours = neighbours
-    this.#holders = new Uint16Array(count)
-    this.#near = new Uint16Array(count)
+    this.#counts = new Uint16Array(2 * count)
     this.#told = new ToldHashes(count)
   }
 
   /** How many neighbours hold a chunk. */
   holders(chunk: number): number {
-    return this.#holders[chunk]!
+    return this.#counts[2 * chunk]!
   }
 
   /** Someone in this peer's own zone has the chunk or expects it, and this neighbour is in another one. */
   isNearer(neighbour: Neighbour, chunk: number): boolean {
-    return neighbour.far && this.#near[chunk]! > 0
+    return neighbour.far && this.#counts[2 * chunk + 1]! > 0
   }
 
   /** What a neighbour told of a chunk that it holds. */
@@ -48,7 +46,7 @@ export class Holdings {
   /** A neighbour expects a chunk from someone else. */
   expects(neighbour: Neighbour, chunk: number): void {
     if (neighbour.far || neighbour.held.has(chunk)) return
-    if (neighbour.expected.set(chunk)) this.#near[chunk]!++
+    if (neighbour.expected.set(chunk)) this.#counts[2 * chunk + 1]!++
   }
 
   /** A neighbour has a chunk no more, or expects it from nobody. */
@@ -79,11 +77,11 @@ export class Holdings {
   }
 
   #count(neighbour: Neighbour, chunk: number, change: 1 | -1): void {
-    this.#holders[chunk]! += change
-    if (!neighbour.far && !neighbour.expected.has(chunk)) this.#near[chunk]! += change
+    this.#counts[2 * chunk]! += change
+    if (!neighbour.far && !neighbour.expected.has(chunk)) this.#counts[2 * chunk + 1]! += change
   }
 
   #expectNoMore(neighbour: Neighbour, chunk: number): void {
-    if (neighbour.expected.clear(chunk) && !neighbour.held.has(chunk)) this.#near[chunk]!--
+    if (neighbour.expected.clear(chunk) && !neighbour.held.has(chunk)) this.#counts[2 * chunk + 1]!--
   }
 }

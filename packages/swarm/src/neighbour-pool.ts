@@ -1,5 +1,6 @@
+import { BitfieldShelf } from './bitfield.ts'
 import { Holdings } from './holdings.ts'
-import { Neighbour } from './neighbour.ts'
+import { Neighbour, type Request } from './neighbour.ts'
 import { pickChunk } from './picker.ts'
 import { Requests } from './requests.ts'
 import { restMs } from './retry.ts'
@@ -18,13 +19,19 @@ export class NeighbourPool {
   readonly #neighbours = new Map<string, Neighbour>()
   readonly #holdings: Holdings
   readonly #requests: Requests
+  readonly #shelf: BitfieldShelf
   /** Neighbours were told to wait because too much was in flight. */
   #full = false
+  /** Some neighbour may have been told to wait. */
+  #anyPassed = false
+  /** No request is older than since then, ms. */
+  #oldestAt = Number.NEGATIVE_INFINITY
 
   constructor(context: SessionContext) {
     this.#context = context
     this.#holdings = new Holdings(context.layout.count, this.#neighbours)
     this.#requests = new Requests(context)
+    this.#shelf = new BitfieldShelf(context.layout.count)
   }
 
   /** Something is asked for. */
@@ -50,7 +57,7 @@ export class NeighbourPool {
   }
 
   up(id: string, far: boolean): void {
-    if (!this.#neighbours.has(id)) this.#neighbours.set(id, new Neighbour(id, far, this.#context.layout))
+    if (!this.#neighbours.has(id)) this.#neighbours.set(id, new Neighbour(id, far, this.#shelf))
   }
 
   /** `deed` names what it did, when its end was not in order. */
@@ -120,14 +127,15 @@ export class NeighbourPool {
     neighbour.idleSince = undefined
     neighbour.poked = undefined
     neighbour.passed = chunk === undefined
+    this.#anyPassed ||= neighbour.passed
     if (chunk === undefined) this.#context.emit({ type: 'pass', neighbour: id })
     else this.#requests.ask(neighbour, chunk, now)
   }
 
   /** The first bytes of a requested chunk came. */
   began(id: string, chunk: number): void {
-    const neighbour = this.#neighbours.get(id)
-    if (neighbour?.inFlight.has(chunk) === true) neighbour.arriving.add(chunk)
+    const request = this.#neighbours.get(id)?.inFlight.get(chunk)
+    if (request !== undefined) request.began = true
   }
 
   /** Asks, without waiting for a slot, for what a reader of a range waits for, if it would believe it. */
@@ -164,7 +172,10 @@ export class NeighbourPool {
 
   /** Neighbours whose slots were of no use are asked for slots again if they would be of use now. */
   wantAgain(now: number): void {
+    if (!this.#anyPassed) return
+    this.#anyPassed = false
     for (const neighbour of this.#neighbours.values()) {
+      this.#anyPassed ||= neighbour.passed
       if (!neighbour.passed || neighbour.distrusted || neighbour.restUntil > now) continue
       if (this.#pick(neighbour, undefined, now) === undefined) continue
       neighbour.passed = false
@@ -247,15 +258,17 @@ export class NeighbourPool {
    * is missing has been asked for, those that wait for their turn longer than usual are taken to a neighbour that has time.
    */
   hedge(now: number): void {
-    const { pending, layout, held } = this.#context
-    let inFlight = 0
-    for (const { inFlight: chunks } of this.#neighbours.values()) inFlight += chunks.size
-    const atTheEnd = inFlight >= layout.count - held.count
+    const { pending, layout, held, limits } = this.#context
+    const atTheEnd = this.#requests.chunks >= layout.count - held.count
+    // At other times nothing is late before this.
+    if (!atTheEnd && now - this.#oldestAt < limits.hedgeAfterMs) return
+    this.#oldestAt = now
     for (const slow of this.#neighbours.values()) {
-      for (const [chunk, since] of slow.inFlight) {
+      for (const [chunk, request] of slow.inFlight) {
+        this.#oldestAt = Math.min(this.#oldestAt, request.at)
         if (pending.isShared(chunk)) continue
-        const moves = atTheEnd && this.#isWaiting(slow, chunk, now - since)
-        if (!moves && !this.#isLate(slow, now - since)) continue
+        const moves = atTheEnd && this.#isWaiting(slow, request, now)
+        if (!moves && !this.#isLate(slow, now - request.at)) continue
         const other = this.#idlest(chunk, slow, now)
         if (other === undefined) continue
         if (moves) this.#requests.cancel(slow, chunk)
@@ -274,13 +287,13 @@ export class NeighbourPool {
     let oldest = now
     for (const other of this.#neighbours.values()) {
       if (other === neighbour) continue
-      for (const [candidate, since] of other.inFlight) {
-        if (since >= oldest || !this.#isWaiting(other, candidate, now - since)) continue
+      for (const [candidate, request] of other.inFlight) {
+        if (request.at >= oldest || !this.#isWaiting(other, request, now)) continue
         if (!neighbour.held.has(candidate) || this.#context.belief.isDisputed(candidate)) continue
         if (this.#holdings.isNearer(neighbour, candidate)) continue
         victim = other
         chunk = candidate
-        oldest = since
+        oldest = request.at
       }
     }
     if (victim === undefined) return undefined
@@ -289,9 +302,9 @@ export class NeighbourPool {
   }
 
   /** Nothing of a chunk has come though it usually would be here. */
-  #isWaiting(neighbour: Neighbour, chunk: number, ageMs: number): boolean {
+  #isWaiting(neighbour: Neighbour, request: Request, now: number): boolean {
     const usual = neighbour.responseMs ?? this.#context.limits.hedgeAfterMs
-    return ageMs >= usual && !neighbour.arriving.has(chunk)
+    return now - request.at >= usual && !request.began
   }
 
   #isLate(neighbour: Neighbour, ageMs: number): boolean {

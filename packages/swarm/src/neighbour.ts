@@ -1,7 +1,14 @@
-import { Bitfield } from './bitfield.ts'
-import type { ChunkLayout } from './layout.ts'
+import type { Bitfield, BitfieldShelf } from './bitfield.ts'
 
 const RESPONSE_WEIGHT = 0.25
+
+/** A chunk that a neighbour was asked for. */
+export interface Request {
+  /** When, ms. */
+  readonly at: number
+  /** It has begun to come. */
+  began: boolean
+}
 
 /** What a download session knows of one neighbour. */
 export class Neighbour {
@@ -11,10 +18,8 @@ export class Neighbour {
   readonly held: Bitfield
   /** Chunks that it has asked someone else for. */
   readonly expected: Bitfield
-  /** Chunks requested from it and when, ms. */
-  readonly inFlight = new Map<number, number>()
-  /** Of these, those that have begun to come. */
-  readonly arriving = new Set<number>()
+  /** Chunks requested from it. */
+  readonly inFlight = new Map<number, Request>()
   /** Nothing is requested from it before this time, ms. */
   restUntil = 0
   /** It sent bytes that did not match: it is not asked again for this blob. */
@@ -31,11 +36,11 @@ export class Neighbour {
   failures = 0
   #responseMs = 0
 
-  constructor(id: string, far: boolean, layout: ChunkLayout) {
+  constructor(id: string, far: boolean, shelf: BitfieldShelf) {
     this.id = id
     this.far = far
-    this.held = new Bitfield(layout.count)
-    this.expected = new Bitfield(layout.count)
+    this.held = shelf.create()
+    this.expected = shelf.create()
   }
 
   /** How long it usually takes from a request to the chunk, ms; undefined before the first chunk. */
@@ -45,9 +50,8 @@ export class Neighbour {
 
   /** Notes that a requested chunk came. */
   arrived(chunk: number, now: number): void {
-    const took = Math.max(1, now - (this.inFlight.get(chunk) ?? now))
+    const took = Math.max(1, now - (this.inFlight.get(chunk)?.at ?? now))
     this.inFlight.delete(chunk)
-    this.arriving.delete(chunk)
     this.#responseMs =
       this.#responseMs === 0 ? took : this.#responseMs + RESPONSE_WEIGHT * (took - this.#responseMs)
   }

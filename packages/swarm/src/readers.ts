@@ -22,6 +22,7 @@ export class ReaderSet {
   /** What is likely to be read next, after ranges that were read; the oldest goes first. */
   #ahead: Run[] = []
   #whole = 0
+  #strict = 0
   readonly #held: ReadonlyBitfield
   readonly #trusted: ReadonlyBitfield
   readonly #window: number
@@ -36,7 +37,8 @@ export class ReaderSet {
   /** @param aheadTo where what the reader is likely to want next ends: `to` or a chunk after it. */
   add(id: number, from: number, to: number, strict: boolean, aheadTo = to): void {
     this.#readers.set(id, { position: from, end: to, strict, aheadTo })
-    if (!strict) this.#whole++
+    if (strict) this.#strict++
+    else this.#whole++
   }
 
   /** Returns whether a strict reader moved: what it waits for may have become urgent. */
@@ -52,7 +54,8 @@ export class ReaderSet {
     const reader = this.#readers.get(id)
     if (reader === undefined) return
     this.#readers.delete(id)
-    if (!reader.strict) this.#whole--
+    if (reader.strict) this.#strict--
+    else this.#whole--
     if (aborted || reader.aheadTo <= reader.end) return
     this.#ahead.push({ from: reader.end, to: reader.aheadTo })
     if (this.#ahead.length > MAX_AHEAD_RUNS) this.#ahead.shift()
@@ -75,8 +78,7 @@ export class ReaderSet {
 
   /** Some reader takes only what is believed by itself. */
   get anyStrict(): boolean {
-    for (const reader of this.#readers.values()) if (reader.strict) return true
-    return false
+    return this.#strict > 0
   }
 
   /** A strict reader waits for a chunk that is held but not believed: it has to be read from the origin. */

@@ -5,6 +5,7 @@ import type { SessionContext } from './session-context.ts'
 export class Requests {
   readonly #context: SessionContext
   #bytes = 0
+  #chunks = 0
 
   constructor(context: SessionContext) {
     this.#context = context
@@ -15,14 +16,20 @@ export class Requests {
     return this.#bytes > 0
   }
 
+  /** Chunks that are asked for, as many times as they are. */
+  get chunks(): number {
+    return this.#chunks
+  }
+
   /** As much is on its way as may be. */
   get full(): boolean {
     return this.#bytes >= this.#context.limits.maxInFlightBytes
   }
 
   ask(neighbour: Neighbour, chunk: number, now: number): void {
-    neighbour.inFlight.set(chunk, now)
+    neighbour.inFlight.set(chunk, { at: now, began: false })
     this.#context.pending.begin(chunk)
+    this.#chunks++
     this.#bytes += this.#context.layout.length(chunk)
     this.#context.wanted.asked(chunk, now)
     this.#context.emit({ type: 'request', neighbour: neighbour.id, chunk })
@@ -39,7 +46,6 @@ export class Requests {
   /** A request came to nothing; false when there was none (any more). */
   failed(neighbour: Neighbour, chunk: number): boolean {
     if (!neighbour.inFlight.delete(chunk)) return false
-    neighbour.arriving.delete(chunk)
     this.#ended(chunk)
     return true
   }
@@ -68,6 +74,7 @@ export class Requests {
 
   #ended(chunk: number): void {
     this.#context.pending.end(chunk)
+    this.#chunks--
     this.#bytes -= this.#context.layout.length(chunk)
   }
 }

@@ -81,6 +81,8 @@ export class UploadPlan {
   /** Slots without an answer, requests that are ready and chunks that are sent. */
   #engaged = 0
   #roundTripMs = 0
+  /** No open slot was given before this time, ms. */
+  #oldestSlotAt = Number.NEGATIVE_INFINITY
   #effects: UploadEffect[] = []
 
   constructor(random: Random, limits: Partial<UploadLimits> = {}) {
@@ -247,15 +249,7 @@ export class UploadPlan {
 
   /** Moves time on: call about every 100 ms. */
   tick(now: number): void {
-    for (const uploads of this.#blobs.values()) {
-      for (const need of uploads.needs()) {
-        while (need.open.length > 0 && now - need.open[0]!.at >= this.#limits.slotMs) {
-          // Whoever is silent comes after others, but is not forgotten: its answer may have come too late.
-          need.receiver.silent++
-          this.#slotAnswered(need, undefined)
-        }
-      }
-    }
+    if (now - this.#oldestSlotAt >= this.#limits.slotMs) this.#takeSlotsBack(now)
     for (const request of this.#waiting) {
       if (request.state === 'sending' || now - request.at < this.#limits.waitMs) continue
       this.#refuse(request.to, request.uploads.blob, request.chunk, 'busy')
@@ -265,6 +259,20 @@ export class UploadPlan {
   }
 
   // ---- inside
+
+  #takeSlotsBack(now: number): void {
+    this.#oldestSlotAt = now
+    for (const uploads of this.#blobs.values()) {
+      for (const need of uploads.needs()) {
+        while (need.open.length > 0 && now - need.open[0]!.at >= this.#limits.slotMs) {
+          // Whoever is silent comes after others, but is not forgotten: its answer may have come too late.
+          need.receiver.silent++
+          this.#slotAnswered(need, undefined)
+        }
+        this.#oldestSlotAt = Math.min(this.#oldestSlotAt, need.open[0]?.at ?? now)
+      }
+    }
+  }
 
   #next(now: number): void {
     this.#send(now)

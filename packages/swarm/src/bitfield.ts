@@ -24,9 +24,8 @@ export interface ReadonlyBitfield {
 export class Bitfield implements ReadonlyBitfield {
   readonly length: number
   readonly #words: Uint32Array
-  /** Its words begin here, and end there. */
+  /** Its words begin here. */
   readonly #begin: number
-  readonly #end: number
   #count = 0
 
   /** The empty set. @param words where its words are, from `begin` on; see {@link BitfieldShelf}. */
@@ -34,7 +33,6 @@ export class Bitfield implements ReadonlyBitfield {
     this.length = length
     this.#words = words
     this.#begin = begin
-    this.#end = begin + wordsOf(length)
   }
 
   /**
@@ -85,10 +83,10 @@ export class Bitfield implements ReadonlyBitfield {
   }
 
   *indices(): Generator<number> {
-    for (let word = this.#begin; word < this.#end; word++) {
+    const words = wordsOf(this.length)
+    for (let word = 0; word < words; word++) {
       // What is set or cleared meanwhile in the word that is being gone through is not looked at again.
-      let bits = this.#words[word]!
-      for (; bits !== 0; bits &= bits - 1) yield (word - this.#begin) * 32 + lowestBit(bits)
+      for (let bits = this.word(word); bits !== 0; bits &= bits - 1) yield word * 32 + lowestBit(bits)
     }
   }
 
@@ -97,7 +95,7 @@ export class Bitfield implements ReadonlyBitfield {
   }
 
   eachNotIn(other: ReadonlyBitfield, visit: (index: number) => void): void {
-    const words = this.#end - this.#begin
+    const words = wordsOf(this.length)
     for (let word = 0; word < words; word++) {
       const mine = this.word(word)
       if (mine === 0) continue
@@ -108,13 +106,14 @@ export class Bitfield implements ReadonlyBitfield {
 
   nextClear(from: number): number {
     if (from >= this.length) return this.length
-    let word = this.#begin + (from >>> 5)
-    let clear = ~this.#words[word]! & (-1 << (from & 31))
+    const words = wordsOf(this.length)
+    let word = from >>> 5
+    let clear = ~this.word(word) & (-1 << (from & 31))
     while (clear === 0) {
-      if (++word >= this.#end) return this.length
-      clear = ~this.#words[word]!
+      if (++word >= words) return this.length
+      clear = ~this.word(word)
     }
-    return Math.min(this.length, (word - this.#begin) * 32 + lowestBit(clear))
+    return Math.min(this.length, word * 32 + lowestBit(clear))
   }
 
   toBytes(): Uint8Array {

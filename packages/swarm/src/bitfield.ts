@@ -63,7 +63,11 @@ export class Bitfield implements ReadonlyBitfield {
   }
 
   has(index: number): boolean {
-    return index >= 0 && index < this.length && (this.#words[this.#begin + (index >>> 5)]! & (1 << (index & 31))) !== 0
+    return (
+      index >= 0 &&
+      index < this.length &&
+      (this.#words[this.#begin + (index >>> 5)]! & (1 << (index & 31))) !== 0
+    )
   }
 
   /** Sets an index; returns whether that changed anything. An index out of bounds changes nothing. */

@@ -3,6 +3,7 @@ import { describe, it } from 'node:test'
 import fc from 'fast-check'
 import {
   Bitfield,
+  BitfieldShelf,
   BlameBook,
   chunkLayout,
   DEED_WEIGHTS,
@@ -49,6 +50,37 @@ describe('bitfield', () => {
     assert.throws(() => Bitfield.fromBytes(9, new Uint8Array(1)), RangeError)
     assert.equal(Bitfield.fromBytes(3, new Uint8Array([0xff])).count, 3)
     assert.equal(Bitfield.full(11).count, 11)
+  })
+})
+
+describe('bitfields on a shelf', () => {
+  it('are sets of their own, and behave like others', () => {
+    fc.assert(
+      fc.property(sets, fc.integer({ min: 1, max: 40 }), ([length, added], count) => {
+        const shelf = new BitfieldShelf(length)
+        const fields = Array.from({ length: count }, () => shelf.create())
+        const models = fields.map(() => new Bitfield(length))
+        for (const [i, index] of added.entries()) {
+          fields[i % count]!.set(index)
+          models[i % count]!.set(index)
+        }
+        const full = Bitfield.full(length)
+        for (const [i, field] of fields.entries()) {
+          const model = models[i]!
+          const lacks: number[] = []
+          full.eachNotIn(field, index => lacks.push(index))
+          assert.deepEqual([...field.indices()], [...model.indices()])
+          assert.deepEqual(field.toBytes(), model.toBytes())
+          assert.deepEqual(
+            lacks,
+            [...full.indices()].filter(index => !model.has(index)),
+          )
+          for (let from = 0; from <= length; from++)
+            assert.equal(field.nextClear(from), model.nextClear(from))
+        }
+      }),
+      { seed: 2 },
+    )
   })
 })
 

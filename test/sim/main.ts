@@ -18,7 +18,7 @@ const HELP = `Runs the decisions of peers and scheduler against each other in vi
   --zones Z          zones, with a thin link between each two (1)
   --seed S           the same seed gives the same run (1)
   --json             one JSON object alone on standard output
-  --full             the sweep's long runs too: some need 10 minutes and 8 GiB
+  --full             the sweep's long runs too: one needs 10 minutes and 2.5 GiB
 `
 
 /** Reads a number; ends the program with a message when it is none. */
@@ -64,7 +64,13 @@ if (values.help) {
     zones: number('zones', values.zones, 1, 1000, true),
     seed: number('seed', values.seed, 0, 2 ** 32 - 1, true),
   })
-  const result = { ...outcome, wallSeconds: (performance.now() - begun) / 1000 }
+  const { user, system } = process.cpuUsage()
+  const result = {
+    ...outcome,
+    wallSeconds: (performance.now() - begun) / 1000,
+    cpuSeconds: (user + system) / 1e6,
+    peakMiB: process.resourceUsage().maxRSS / 1024,
+  }
   if (values.json) console.log(JSON.stringify(result))
   else for (const [name, value] of Object.entries(result)) console.log(`${name.padEnd(22)} ${String(value)}`)
 }

@@ -3,7 +3,16 @@ import { dirname, join } from 'node:path'
 import { freePort, httpStatus, type Lab, startRegistry } from '@darter/testing'
 import { startPeer, upstreamAt } from '../harness/darter.ts'
 import { type Blob, makeBlob, plantBlob } from './blob.ts'
-import { cpuSeconds, machine, pairedRatio, progress, round, type Sample, summarize } from './measure.ts'
+import {
+  cpuSeconds,
+  machine,
+  pairedRatio,
+  progress,
+  round,
+  type Sample,
+  summarize,
+  takeLoopP99,
+} from './measure.ts'
 import { discard } from './raw-client.ts'
 
 const REPOSITORY = 'bench/door'
@@ -52,9 +61,20 @@ async function startNginx(lab: Lab, blob: Blob): Promise<Server> {
   return { pid: daemon.pid, url: new URL(`${base}/blob`) }
 }
 
+/** The least that Node can do without help: read a piece, write it. */
+async function startLean(lab: Lab, blob: Blob): Promise<Server> {
+  const daemon = await lab.start({
+    name: 'lean',
+    command: process.execPath,
+    args: [join(import.meta.dirname, 'lean-server.ts'), blob.path],
+    ready: ({ stdout }) => stdout().endsWith('\n'),
+  })
+  return { pid: daemon.pid, url: new URL(`http://127.0.0.1:${daemon.stdout().trim()}/`) }
+}
+
 /**
- * A blob from the store of a peer to a local client that throws it away, against nginx and docker-registry with the
- * same bytes, in turns. Everything is in the page cache.
+ * A blob from the store of a peer to a local client that throws it away, against nginx, docker-registry and the leanest
+ * Node program with the same bytes, in turns. Everything is in the page cache.
  */
 export async function measureDoor(lab: Lab, options: { readonly size: number; readonly rounds: number }) {
   const { size, rounds } = options
@@ -70,10 +90,11 @@ export async function measureDoor(lab: Lab, options: { readonly size: number; re
       url: new URL(`http://${peer.mirror.address}/v2/${peer.mirror.prefix}${path}`),
     },
     nginx: await startNginx(lab, blob),
+    lean: await startLean(lab, blob),
     registry: { pid: registry.daemon.pid, url: new URL(`${registry.url}/v2/${path}`) },
   } satisfies Record<string, Server>
-  const samples = { darter: [] as Sample[], nginx: [] as Sample[], registry: [] as Sample[] }
-  const names = ['darter', 'nginx', 'registry'] as const
+  const names = ['darter', 'nginx', 'lean', 'registry'] as const
+  const samples: Record<(typeof names)[number], Sample[]> = { darter: [], nginx: [], lean: [], registry: [] }
 
   const measure = async (name: (typeof names)[number]): Promise<Sample> => {
     const { pid, url } = servers[name]
@@ -89,21 +110,20 @@ export async function measureDoor(lab: Lab, options: { readonly size: number; re
   // The peer fetches the blob at the first read, and checks what it stored at the first one after that.
   for (const name of ['darter', ...names] as const) await measure(name)
   const before = machine()
-  const lag = async () => (await peer.metric('nodejs_eventloop_lag_p99_seconds')) * 1000
   let loopP99Ms = 0
   for (let i = 0; i < rounds; i++) {
     for (let turn = 0; turn < names.length; turn++) {
       const name = names[(i + turn) % names.length]!
-      if (name === 'darter') await lag()
+      if (name === 'darter') await takeLoopP99(peer)
       const sample = await measure(name)
-      if (name === 'darter') loopP99Ms = Math.max(loopP99Ms, await lag())
+      if (name === 'darter') loopP99Ms = Math.max(loopP99Ms, await takeLoopP99(peer))
       samples[name].push(sample)
       progress(
         `round ${i + 1}: ${name} ${sample.seconds.toFixed(2)} s, ${sample.cpuSeconds.toFixed(2)} CPU s`,
       )
     }
   }
-  const against = (name: 'nginx' | 'registry') =>
+  const against = (name: 'nginx' | 'lean' | 'registry') =>
     pairedRatio(samples.darter, samples[name], rates => rates.mibPerSecond)
   return {
     bench: 'door',
@@ -112,8 +132,10 @@ export async function measureDoor(lab: Lab, options: { readonly size: number; re
     rounds,
     vsNginx: against('nginx'),
     vsRegistry: against('registry'),
+    vsLean: against('lean'),
     darter: { ...summarize(samples.darter), loopP99Ms: round(loopP99Ms) },
     nginx: summarize(samples.nginx),
+    lean: summarize(samples.lean),
     registry: summarize(samples.registry),
     samples,
     machine: { ...before, loadAfter: machine().load },

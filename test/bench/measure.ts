@@ -58,6 +58,14 @@ export function pairedRatio(
   return round(median(ours.map((our, i) => pick(ratesOf(our)) / pick(ratesOf(theirs[i]!)))))
 }
 
+/** How far apart the looks of the event loop's measure are, ms: what it says includes that. */
+const LOOK_MS = 10
+
+/** The p99 of how late a program's event loop comes to its timers since the last call, in ms. */
+export async function takeLoopP99(program: { metric(name: string): Promise<number> }): Promise<number> {
+  return Math.max(0, (await program.metric('nodejs_eventloop_lag_p99_seconds')) * 1000 - LOOK_MS)
+}
+
 /** Three digits behind the point. */
 export function round(value: number): number {
   return Math.round(value * 1000) / 1000

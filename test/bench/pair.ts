@@ -5,7 +5,16 @@ import { digestHex } from '@darter/oci'
 import { type Lab, run, startRegistry, until } from '@darter/testing'
 import { type Darter, type Peer, startPeer, startScheduler, upstreamAt } from '../harness/darter.ts'
 import { type Blob, makeBlob, plantBlob } from './blob.ts'
-import { cpuSeconds, machine, pairedRatio, progress, round, type Sample, summarize } from './measure.ts'
+import {
+  cpuSeconds,
+  machine,
+  pairedRatio,
+  progress,
+  round,
+  type Sample,
+  summarize,
+  takeLoopP99,
+} from './measure.ts'
 import { askWithoutReading, discard } from './raw-client.ts'
 
 const REPOSITORY = 'bench/pair'
@@ -15,11 +24,6 @@ const BLOCK_BYTES = 512
 
 function blobUrl(peer: Peer, blob: Blob): URL {
   return new URL(`http://${peer.mirror.address}/v2/${peer.mirror.prefix}${REPOSITORY}/blobs/${blob.digest}`)
-}
-
-/** The event loop's p99 since the last call, in ms; it includes the 10 ms between two looks of the measure itself. */
-async function takeLoopP99(program: Darter): Promise<number> {
-  return (await program.metric('nodejs_eventloop_lag_p99_seconds')) * 1000
 }
 
 /** How many bytes of a file have arrived, whatever their order. Asking costs the program that writes it nothing. */

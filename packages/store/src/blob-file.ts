@@ -3,7 +3,8 @@ import { constants } from 'node:fs'
 import { type FileHandle, mkdir, open, readdir, unlink } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { type Digest, digestAlgorithm, digestHex, isDigest } from '@darter/oci'
-import { CachedReads, type LoopTurns } from './cached-reads.ts'
+import { CachedReads, LoopTurns } from './cached-reads.ts'
+import { loadSendFile, type SendFile } from './send-file.ts'
 
 /** How much is read and hashed at a time, so that the event loop gets a turn within a millisecond or so. */
 const PIECE_BYTES = 1024 * 1024
@@ -19,6 +20,19 @@ export class PiecePool {
 
   give(piece: Buffer): void {
     if (this.#spare.length < MAX_SPARE_PIECES) this.#spare.push(piece)
+  }
+}
+
+/** What the files of one store share. */
+export class FileRooms {
+  readonly pieces = new PiecePool()
+  readonly turns = new LoopTurns()
+  #sendFile: Promise<SendFile | undefined> | undefined
+
+  /** How bytes go from a file to a socket, if there is a way; found at the first call. */
+  get sendFile(): Promise<SendFile | undefined> {
+    this.#sendFile ??= loadSendFile()
+    return this.#sendFile
   }
 }
 
@@ -58,34 +72,28 @@ export async function deleteBlobFile(path: string): Promise<void> {
 export class BlobFile {
   #handle: FileHandle
   #path: string
-  #pieces: PiecePool
+  #rooms: FileRooms
   #reads: CachedReads
   /** The file's name may not be on the disk yet. */
   #unnamed = true
   /** The file was shorter than the blob when it was opened: new, or cut short behind the store's back. */
   readonly wasShort: boolean
 
-  private constructor(
-    handle: FileHandle,
-    path: string,
-    pieces: PiecePool,
-    turns: LoopTurns,
-    wasShort: boolean,
-  ) {
+  private constructor(handle: FileHandle, path: string, rooms: FileRooms, wasShort: boolean) {
     this.#handle = handle
     this.#path = path
-    this.#pieces = pieces
-    this.#reads = new CachedReads(handle.fd, turns)
+    this.#rooms = rooms
+    this.#reads = new CachedReads(handle.fd, rooms.turns)
     this.wasShort = wasShort
   }
 
   /** Opens the file for a blob of `size` bytes, making it (and its directory) when there is none. */
-  static async open(path: string, size: number, pieces: PiecePool, turns: LoopTurns): Promise<BlobFile> {
+  static async open(path: string, size: number, rooms: FileRooms): Promise<BlobFile> {
     const handle = await openMaking(path)
     try {
       const wasShort = (await handle.stat()).size < size
       if (wasShort) await handle.truncate(size)
-      return new BlobFile(handle, path, pieces, turns, wasShort)
+      return new BlobFile(handle, path, rooms, wasShort)
     } catch (error) {
       await handle.close()
       throw error
@@ -110,13 +118,20 @@ export class BlobFile {
     return done
   }
 
+  /** Puts up to `length` bytes into the socket that `to` names then, without waiting for it or, most likely, for the disk. */
+  async send(to: () => number | undefined, position: number, length: number): Promise<number> {
+    if (!this.#reads.isWarm) return 0
+    const sendFile = await this.#rooms.sendFile
+    return sendFile === undefined ? 0 : await this.#reads.send(sendFile, to, position, length)
+  }
+
   /**
    * The sha256 of `length` bytes; undefined when the file ends before them or the disk can't read them. The part from
    * `offset` on is left in `target`: the very bytes that were hashed.
    */
   async hash(position: number, length: number, offset = 0, target?: Uint8Array): Promise<Buffer | undefined> {
     const hash = createHash('sha256')
-    const piece = this.#pieces.take()
+    const piece = this.#rooms.pieces.take()
     const start = target === undefined ? length : offset
     const end = start + (target?.length ?? 0)
     try {
@@ -134,13 +149,13 @@ export class BlobFile {
       if (systemCode(error) === 'EIO') return undefined
       throw error
     } finally {
-      this.#pieces.give(piece)
+      this.#rooms.pieces.give(piece)
     }
   }
 
   /** Hashes `length` bytes on; false when the file ends before them or the disk can't read them. */
   async feed(hash: Hash, position: number, length: number): Promise<boolean> {
-    const piece = this.#pieces.take()
+    const piece = this.#rooms.pieces.take()
     try {
       for (let at = 0; at < length; ) {
         const into = piece.subarray(0, Math.min(PIECE_BYTES, length - at))
@@ -153,7 +168,7 @@ export class BlobFile {
       if (systemCode(error) === 'EIO') return false
       throw error
     } finally {
-      this.#pieces.give(piece)
+      this.#rooms.pieces.give(piece)
     }
   }
 

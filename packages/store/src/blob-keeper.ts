@@ -2,8 +2,7 @@ import { createHash } from 'node:crypto'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { type Digest, digestAlgorithm, digestHex } from '@darter/oci'
 import type { Clock, Logger } from '@darter/runtime'
-import { BlobFile, blobPath, deleteBlobFile, PiecePool } from './blob-file.ts'
-import { LoopTurns } from './cached-reads.ts'
+import { BlobFile, blobPath, deleteBlobFile, FileRooms } from './blob-file.ts'
 import type { Capacity } from './capacity.ts'
 import type { ChunkIndex } from './chunk-index.ts'
 import { ChunkCorruptError, ChunkMissingError, StoreClosedError, StoreIoError } from './errors.ts'
@@ -34,8 +33,7 @@ export class BlobKeeper {
   readonly removed: Listeners<[digest: Digest]>
   /** Whether a blob is brought to the disk early; one at a time, since each takes a thread that reads and writes need too. */
   #flushing = false
-  #pieces = new PiecePool()
-  #turns = new LoopTurns()
+  #files = new FileRooms()
   #closing = new AbortController()
   #active = 0
   #onQuiet: (() => void) | undefined
@@ -372,7 +370,7 @@ export class BlobKeeper {
 
   async #openFile(record: BlobRecord): Promise<BlobFile> {
     const path = blobPath(this.directory, record.digest)
-    const file = await BlobFile.open(path, record.size, this.#pieces, this.#turns)
+    const file = await BlobFile.open(path, record.size, this.#files)
     if (file.wasShort) record.distrust()
     return file
   }

@@ -1,4 +1,6 @@
 import { read, readSync } from 'node:fs'
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import type { SendFile } from './send-file.ts'
 
 /** Reads in a row that needed no disk before one is done on the event loop. */
 const HITS = 16
@@ -8,6 +10,8 @@ const PER_TURN = 4
 const FAST_MS = 1
 /** One that takes longer than this may not, whatever the system counts: not all file systems are counted, ms. */
 const SLOW_MS = 20
+/** What is sent at a time, bytes: as long as it takes to read a piece and to write it. */
+const SEND_BYTES = 512 * 1024
 
 /** How many reads a store may still do on the event loop before its next turn. */
 export class LoopTurns {
@@ -23,6 +27,11 @@ export class LoopTurns {
     }
     this.#left--
     return true
+  }
+
+  /** Waits until there is one more; it counts as used. */
+  async wait(): Promise<void> {
+    while (!this.take()) await nextTurn()
   }
 }
 
@@ -64,11 +73,36 @@ export class CachedReads {
    */
   async read(target: Uint8Array, at: number, position: number): Promise<number> {
     const started = this.#probe.now()
-    const isWarm = this.#hits >= HITS && this.#turns.take()
-    const count = isWarm
+    const isHere = this.isWarm && this.#turns.take()
+    const count = isHere
       ? readSync(this.#fd, target, at, target.length - at, position)
       : await readByThread(this.#fd, target, at, position)
     this.#hits = this.#cameFromMemory(this.#probe.now() - started) ? this.#hits + 1 : 0
+    return count
+  }
+
+  /** Whether the last reads all came from memory, so that the next bytes most likely do. */
+  get isWarm(): boolean {
+    return this.#hits >= HITS
+  }
+
+  /**
+   * Sends up to `length` bytes straight into a socket, when what came before was in memory; returns how many it took.
+   * @param to asked right before, since what it names may be another file later; undefined: nothing takes bytes any more.
+   */
+  async send(
+    sendFile: SendFile,
+    to: () => number | undefined,
+    position: number,
+    length: number,
+  ): Promise<number> {
+    if (!this.isWarm) return 0
+    await this.#turns.wait()
+    const socket = to()
+    if (socket === undefined) return 0
+    const started = this.#probe.now()
+    const count = sendFile(socket, this.#fd, position, Math.min(length, SEND_BYTES))
+    if (!this.#cameFromMemory(this.#probe.now() - started)) this.#hits = 0
     return count
   }
 

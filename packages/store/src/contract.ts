@@ -144,6 +144,15 @@ export interface StoredBlob {
    * @throws {RangeError} for an offset that is not a whole number from 0.
    */
   readChunk(index: number, offset: number, target: Uint8Array): Promise<number>
+  /**
+   * Puts bytes of a held chunk straight into a socket, up to `length` from `offset` bytes into the chunk: as many as go without waiting
+   * for the socket or, most likely, for the disk. Returns how many. 0: not now, or not here; {@link readChunk} can tell why.
+   * What was sent and not received yet changes with the chunk: only for a blob whose digest is right, of which a chunk is only ever
+   * replaced by the same one.
+   * @param to the socket's descriptor, asked right before bytes go there; undefined: they may not go any more.
+   * @throws {RangeError} for an offset that is not a whole number from 0.
+   */
+  sendChunk(index: number, offset: number, length: number, to: () => number | undefined): Promise<number>
   /** Forgets a chunk, as when the whole blob's digest proved it wrong. The blob is then no longer complete. */
   dropChunk(index: number): Promise<void>
   /**

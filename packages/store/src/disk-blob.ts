@@ -83,6 +83,22 @@ export class DiskBlob implements StoredBlob {
     })
   }
 
+  async sendChunk(
+    index: number,
+    offset: number,
+    length: number,
+    to: () => number | undefined,
+  ): Promise<number> {
+    assertOffset(offset)
+    const wanted = Math.min(length, this.layout.length(index) - offset)
+    if (this.#verify === 'always' || wanted <= 0) return 0
+    return await this.#use(`send chunk ${index}`, async () => {
+      const file = await this.#keeper.file(this.#record)
+      const isRight = () => this.held.has(index) && this.#record.verified.has(index)
+      return await file.send(() => (isRight() ? to() : undefined), this.layout.offset(index) + offset, wanted)
+    })
+  }
+
   async dropChunk(index: number): Promise<void> {
     await this.#use(`drop chunk ${index}`, async () => {
       await this.#loaded.writes.get(index)?.catch(() => undefined)

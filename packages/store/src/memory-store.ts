@@ -295,6 +295,11 @@ class MemoryBlob implements StoredBlob {
     return part.length
   }
 
+  async sendChunk(): Promise<number> {
+    this.#assertUsable()
+    return 0
+  }
+
   async dropChunk(index: number): Promise<void> {
     this.#assertUsable()
     this.#store.drop(this.#record, index)

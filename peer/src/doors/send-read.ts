@@ -1,5 +1,5 @@
 import { formatContentRange, formatUnsatisfiedRange, ociErrorBody, parseRange } from '@darter/oci'
-import type { BlobReads, SpanChoice } from '../download/contract.ts'
+import type { BlobReads, CallerSocket, SpanChoice } from '../download/contract.ts'
 import { codeOf } from './error-table.ts'
 import { ClientGoneError } from './errors.ts'
 import { type ClientRequest, headerOf } from './exchange.ts'
@@ -54,7 +54,7 @@ export async function sendRead(
     'content-length': read.to - read.from,
     ...(partial && { 'content-range': formatContentRange(read.from, read.to, read.size) }),
   })
-  return await sendOrCut(exchange, response, read.body, read.to - read.from)
+  return await sendOrCut(exchange, response, read.body, read.to - read.from, socket => read.goesTo(socket))
 }
 
 /** Answers 416: the range lies outside of the content's `size` bytes. */
@@ -76,11 +76,13 @@ export async function sendOrCut(
   response: ReturnType<ClientRequest['begin']>,
   body: AsyncIterable<Uint8Array>,
   length: number | undefined,
+  offer?: (socket: CallerSocket) => void,
 ): Promise<boolean> {
   try {
-    await sendBody(response, body, length, sent => {
-      record.bytes += sent
-    })
+    const onPiece = (bytes: number): void => {
+      record.bytes += bytes
+    }
+    await sendBody(response, body, length, onPiece, offer)
     return true
   } catch (error) {
     if (!(error instanceof ClientGoneError) && !signal.aborted) {

@@ -54,6 +54,14 @@ export interface ByteSources {
   readonly fromOrigin: number
 }
 
+/** A caller's socket, into which bytes may go without coming through this program. */
+export interface CallerSocket {
+  /** Its descriptor, while everything that was handed out before has left for it; undefined: it takes no bytes this way now. */
+  descriptor(): number | undefined
+  /** So many of the body's bytes went there. */
+  moved(bytes: number): void
+}
+
 /** A blob on its way to one caller. */
 export interface BlobRead extends ByteSpan {
   /** The whole blob's size in bytes. */
@@ -64,6 +72,8 @@ export interface BlobRead extends ByteSpan {
    * has less than the whole and its connection must be cut.
    */
   readonly body: AsyncIterable<Uint8Array>
+  /** Lets bytes of the body go into a socket between the pieces of {@link body}, in their place. */
+  goesTo(socket: CallerSocket): void
   /** What has been handed to this caller so far. */
   sources(): ByteSources
 }

@@ -365,6 +365,7 @@ function emptyRead(): BlobRead {
     to: 0,
     size: 0,
     body: (async function* () {})(),
+    goesTo: () => {},
     sources: () => ({ fromDisk: 0, fromPeers: 0, fromOrigin: 0 }),
   }
 }

@@ -2,8 +2,15 @@ import type { Hash } from 'node:crypto'
 import type { Digest } from '@darter/oci'
 import type { Logger } from '@darter/runtime'
 import { ChunkCorruptError, ChunkMissingError, type ChunkStore, type StoredBlob } from '@darter/store'
-import type { ChunkLayout } from '@darter/swarm'
-import type { BlobRead, BlobSource, ByteSources, ByteSpan, ChosenSpan, OpenBlobRequest } from './contract.ts'
+import type {
+  BlobRead,
+  BlobSource,
+  ByteSources,
+  ByteSpan,
+  CallerSocket,
+  ChosenSpan,
+  OpenBlobRequest,
+} from './contract.ts'
 import type { DownloadReader } from './download-contract.ts'
 import { Download } from './download.ts'
 import type { DownloadMetrics } from './metrics.ts'
@@ -12,8 +19,8 @@ import type { RangePiece } from './origin-ranges.ts'
 import type { ContentKind } from './origin-reader.ts'
 import { passThrough } from './pass-through.ts'
 import { hashPrefix, sameHash } from './prefix-hasher.ts'
+import { DirectWay, PieceReader } from './stored-pieces.ts'
 
-const PIECE_BYTES = 256 * 1024
 /** Damaged chunks that one response outlives. */
 const MAX_ROTTEN_CHUNKS = 16
 const PROVENANCE_COUNT = { disk: 'fromDisk', peer: 'fromPeers', origin: 'fromOrigin' } as const
@@ -117,7 +124,8 @@ export function createSpanReader(options: {
         metrics.receivedFromOrigin(bytes)
       },
     })
-    return { ...span, size, body, sources: () => ({ fromDisk: 0, fromPeers: 0, fromOrigin }) }
+    const sources = () => ({ fromDisk: 0, fromPeers: 0, fromOrigin })
+    return { ...span, size, body, goesTo: () => {}, sources }
   }
 
   async function* readSpan(
@@ -126,6 +134,7 @@ export function createSpanReader(options: {
     kind: ContentKind,
     span: ChosenSpan,
     counts: { -readonly [K in keyof ByteSources]: number },
+    callerSocket: () => CallerSocket | undefined,
   ): AsyncGenerator<Uint8Array> {
     const { layout } = start.stored
     const { digest, content = digest, signal } = request
@@ -133,6 +142,7 @@ export function createSpanReader(options: {
     let attached: Attached | undefined = start
     let position = span.from
     let rotten = 0
+    const way = new DirectWay(span.to)
     const whole = span.from === 0 && span.to === layout.size
     /** The hashes of the chunks that were passed on before the digest was settled. */
     const sent = new Map<number, Uint8Array>()
@@ -173,7 +183,17 @@ export function createSpanReader(options: {
             }
             continue
           }
-          piece = await pieces.read(current.stored, position)
+          const socket = current.settled() ? callerSocket() : undefined
+          if (whole && socket !== undefined) checkSent(current, chunk, sent)
+          const count = socket === undefined ? 0 : await way.send(current.stored, position, socket)
+          if (count > 0) {
+            counts[PROVENANCE_COUNT[current.provenance(chunk)]] += count
+            position += count
+            continue
+          }
+          // The caller's pin went with the caller.
+          signal.throwIfAborted()
+          piece = await pieces.read(current.stored, position, way.works)
         } catch (error) {
           // The disk lost it: it is fetched again, and this caller goes on behind what it has.
           const isRot = error instanceof ChunkCorruptError || error instanceof ChunkMissingError
@@ -199,7 +219,8 @@ export function createSpanReader(options: {
         counts[PROVENANCE_COUNT[current.provenance(chunk)]] += piece.length
         position += piece.length
         // The next piece is read while this one is sent.
-        if (layout.at(position) === chunk || current.settled()) pieces.readAhead(current.stored, position)
+        const isReadable = layout.at(position) === chunk || current.settled()
+        if (isReadable && !way.works) pieces.readAhead(current.stored, position)
         yield piece
       }
     } finally {
@@ -214,79 +235,18 @@ export function createSpanReader(options: {
       const opened = await attach(found, request, span)
       if (opened === 'pass-through') return direct(request, kind, size, span)
       const counts = { fromDisk: 0, fromPeers: 0, fromOrigin: 0 }
+      let socket: CallerSocket | undefined
       return {
         from: span.from,
         to: span.to,
         size,
-        body: readSpan(opened, request, kind, span, counts),
+        body: readSpan(opened, request, kind, span, counts, () => socket),
+        goesTo: to => {
+          socket = to
+        },
         sources: () => ({ ...counts }),
       }
     },
-  }
-}
-
-/**
- * Reads one piece after another of a blob, the next one ahead of time: from the page cache that takes about as long as sending
- * does. Two pieces of memory take turns.
- */
-class PieceReader {
-  readonly #layout: ChunkLayout
-  readonly #end: number
-  #spare: Uint8Array | undefined
-  #ahead:
-    | {
-        readonly stored: StoredBlob
-        readonly position: number
-        readonly hash: Uint8Array | undefined
-        readonly piece: Promise<Uint8Array | undefined>
-      }
-    | undefined
-  #last: Uint8Array | undefined
-
-  /** @param end where the last piece ends, in the blob. */
-  constructor(layout: ChunkLayout, end: number) {
-    this.#layout = layout
-    this.#end = end
-  }
-
-  /** The piece at `position`; good until the next call. @throws what {@link StoredBlob.readChunk} throws. */
-  async read(stored: StoredBlob, position: number): Promise<Uint8Array> {
-    const ahead = this.#ahead
-    this.#ahead = undefined
-    if (ahead !== undefined) {
-      const piece = await ahead.piece
-      // A chunk that was replaced meanwhile is read again, and a read that failed fails again.
-      const now = stored.chunkHash(this.#layout.at(position))
-      const isSame = now !== undefined && ahead.hash !== undefined && sameHash(now, ahead.hash)
-      if (piece !== undefined && ahead.stored === stored && ahead.position === position && isSame)
-        return piece
-    }
-    return await this.#readInto(this.#takeBuffer(), stored, position)
-  }
-
-  /** Begins to read the piece at `position`. */
-  readAhead(stored: StoredBlob, position: number): void {
-    if (position >= this.#end) return
-    const chunk = this.#layout.at(position)
-    const hash = stored.chunkHash(chunk)
-    if (hash === undefined) return
-    const piece = this.#readInto(this.#takeBuffer(), stored, position).catch(() => undefined)
-    this.#ahead = { stored, position, hash, piece }
-  }
-
-  async #readInto(buffer: Uint8Array, stored: StoredBlob, position: number): Promise<Uint8Array> {
-    const chunk = this.#layout.at(position)
-    const offset = position - this.#layout.offset(chunk)
-    const wanted = Math.min(this.#layout.length(chunk) - offset, this.#end - position, buffer.length)
-    return buffer.subarray(0, await stored.readChunk(chunk, offset, buffer.subarray(0, wanted)))
-  }
-
-  /** The buffer that does not hold the piece that was handed out last. */
-  #takeBuffer(): Uint8Array {
-    const buffer = this.#spare ?? Buffer.allocUnsafe(Math.min(PIECE_BYTES, this.#layout.chunkBytes))
-    this.#spare = this.#last
-    this.#last = buffer
-    return buffer
   }
 }
 

@@ -134,6 +134,7 @@ export function memoryReads(): MemoryReads {
         from,
         to,
         body: reads.tamper ? reads.tamper(pieces()) : pieces(),
+        goesTo: () => {},
         sources: () => ({ fromDisk: fromDisk ? sent : 0, fromPeers: 0, fromOrigin: fromDisk ? 0 : sent }),
       }
     },

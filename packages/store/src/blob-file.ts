@@ -4,6 +4,7 @@ import { type FileHandle, mkdir, open, readdir, unlink } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { type Digest, digestAlgorithm, digestHex, isDigest } from '@darter/oci'
 import { CachedReads, LoopTurns } from './cached-reads.ts'
+import { CachedWrites } from './cached-writes.ts'
 import { loadSendFile, type SendFile } from './send-file.ts'
 
 /** How much is read and hashed at a time, so that the event loop gets a turn within a millisecond or so. */
@@ -74,6 +75,7 @@ export class BlobFile {
   #path: string
   #rooms: FileRooms
   #reads: CachedReads
+  #writes: CachedWrites
   /** The file's name may not be on the disk yet. */
   #unnamed = true
   /** The file was shorter than the blob when it was opened: new, or cut short behind the store's back. */
@@ -84,6 +86,7 @@ export class BlobFile {
     this.#path = path
     this.#rooms = rooms
     this.#reads = new CachedReads(handle.fd, rooms.turns)
+    this.#writes = new CachedWrites(handle.fd, rooms.turns)
     this.wasShort = wasShort
   }
 
@@ -102,8 +105,7 @@ export class BlobFile {
 
   async write(position: number, bytes: Uint8Array): Promise<void> {
     for (let done = 0; done < bytes.length; ) {
-      const { bytesWritten } = await this.#handle.write(bytes, done, bytes.length - done, position + done)
-      done += bytesWritten
+      done += await this.#writes.write(bytes, done, position + done)
     }
   }
 

@@ -53,7 +53,7 @@ export function createScheduler(
     const counts = createSchedulerMetrics(metrics, () => running)
     const refused = metrics.counter({
       name: 'scheduler_refused_total',
-      help: 'Strangers that were turned away at the control port, by reason.',
+      help: 'Strangers that were turned away at the control port, by reason, and members that were told to come back (busy).',
       labels: ['reason'],
     })
     const control = createControlServer({

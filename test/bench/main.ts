@@ -134,6 +134,7 @@ async function scheduler(args: readonly string[]): Promise<void> {
       size: { type: 'string', default: '1GiB' },
       'join-seconds': { type: 'string', default: '20' },
       'pull-seconds': { type: 'string', default: '60' },
+      restart: { type: 'boolean', default: false },
     },
   })
   const lab = createScratch('scheduler-bench')
@@ -145,6 +146,7 @@ async function scheduler(args: readonly string[]): Promise<void> {
       size: parseBytes(values.size),
       joinSeconds: wholeNumber('join-seconds', values['join-seconds'], 3600),
       pullSeconds: wholeNumber('pull-seconds', values['pull-seconds'], 3600),
+      restart: values.restart,
     })
     console.log(JSON.stringify(result, null, values.json ? undefined : 2))
   } finally {

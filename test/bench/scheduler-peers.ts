@@ -21,10 +21,11 @@ export interface PeersOptions {
   readonly size: number
 }
 
-/** A phase. `connect`: all peers come. `pull`: they join one swarm and report like a roll-out. */
+/** A phase. `connect`: all peers come. `pull`: they join one swarm and report like a roll-out. `back`: all are connected again. */
 export type PeersOrder =
   | { readonly phase: 'make'; readonly options: PeersOptions }
   | { readonly phase: 'connect'; readonly atOnce: number }
+  | { readonly phase: 'back' }
   | {
       readonly phase: 'pull'
       /** Peers join within this time, and have everything so much later, ms. */
@@ -40,6 +41,8 @@ export interface PeersReport {
   readonly answer?: readonly number[]
   readonly leasedChunks?: number
   readonly leases?: number
+  /** From the end of a connection until the next one was there. */
+  readonly back?: readonly number[]
   readonly lost: number
 }
 
@@ -50,6 +53,8 @@ const ALIVE_MS = 400
 const ORIGIN_CHUNK_MS = 50
 /** A probe of each kind is sent so often by each process. */
 const PROBE_MS = 50
+/** How often it is looked whether all are back. */
+const LOOK_MS = 200
 
 const log = createLogger({ level: 'silent', name: 'bench' })
 
@@ -59,19 +64,29 @@ class BenchPeer {
   readonly #waiting = new Map<string, (message: SchedulerMessage) => void>()
   onLease: ((message: Extract<SchedulerMessage, { type: 'lease' }>) => void) | undefined
   lost = 0
+  /** Times without a scheduler, ms. */
+  readonly away: number[] = []
+  #downAt: number | undefined
 
   constructor(exchange: Exchange, blob: Digest) {
     this.exchange = exchange
     this.blob = blob
     exchange.scheduler?.onMessage(message => {
       if (message.type === 'lease' && message.blob === this.blob) this.onLease?.(message)
-      const about = message.type === 'answer' ? message.id : 'blob' in message ? message.blob : message.job
+      const about = message.type === 'answer' ? message.id : 'blob' in message ? message.blob : ''
       const key = `${message.type} ${about}`
       const waiting = this.#waiting.get(key)
       this.#waiting.delete(key)
       waiting?.(message)
     })
-    exchange.scheduler?.onDown(() => void this.lost++)
+    exchange.scheduler?.onDown(() => {
+      this.lost++
+      this.#downAt = performance.now()
+    })
+    exchange.scheduler?.onUp(() => {
+      if (this.#downAt !== undefined) this.away.push(performance.now() - this.#downAt)
+      this.#downAt = undefined
+    })
   }
 
   send(message: PeerMessage): void {
@@ -143,6 +158,19 @@ class Crowd {
       return performance.now() - from
     })
     return { connect, lost: 0 }
+  }
+
+  /** The scheduler was killed: waits until all have found it again. */
+  async back(): Promise<PeersReport> {
+    const before = this.#peers.map(peer => peer.away.length)
+    const isBack = (peer: BenchPeer, i: number) => peer.away.length > before[i]!
+    const left = (): boolean => !this.#peers.every(isBack)
+    while (left()) await delay(LOOK_MS)
+    await delay(LOOK_MS)
+    return {
+      back: this.#peers.flatMap(peer => peer.away.slice(-1)),
+      lost: this.#peers.reduce((sum, peer) => sum + peer.lost, 0),
+    }
   }
 
   async pull(joinMs: number, pullMs: number): Promise<PeersReport> {
@@ -268,6 +296,8 @@ function run(what: PeersOrder): Promise<PeersReport> | undefined {
       return crowd.make()
     case 'connect':
       return crowd?.connect(what.atOnce)
+    case 'back':
+      return crowd?.back()
     case 'pull':
       return crowd?.pull(what.joinMs, what.pullMs)
   }

@@ -24,6 +24,8 @@ interface SchedulerOptions {
   readonly joinSeconds: number
   /** Each has everything this long after it joined, s. */
   readonly pullSeconds: number
+  /** In the end the scheduler is killed and started again, and all come back at once. */
+  readonly restart: boolean
 }
 
 /** Quantiles in ms. */
@@ -61,10 +63,10 @@ async function scrape(scheduler: Scheduler) {
 
 /** One scheduler and thousands of peers that speak its protocol over loopback: what its answers take, and cost. */
 export async function measureScheduler(lab: Lab, options: SchedulerOptions) {
-  const { peers, processes, zones, size, joinSeconds, pullSeconds } = options
+  const { peers, processes, zones, size, joinSeconds, pullSeconds, restart } = options
   const before = machine()
   const scheduler = await startScheduler(lab)
-  const { pid } = scheduler.daemon
+  let { pid } = scheduler.daemon
   const children = Array.from({ length: processes }, () => fork(PEERS_PROGRAM))
   lab.defer(() => {
     for (const child of children) child.kill('SIGKILL')
@@ -74,18 +76,20 @@ export async function measureScheduler(lab: Lab, options: SchedulerOptions) {
   const shareOf = (i: number): number =>
     Math.floor((peers * (i + 1)) / processes) - Math.floor((peers * i) / processes)
   const idleRss = residentBytes(pid)
+  const peersCpu = (): number => children.reduce((sum, child) => sum + cpuSeconds(child.pid ?? 0), 0)
   /** What the scheduler did while something else went on. */
   const during = async <T>(run: () => Promise<T>) => {
     const earlier = await scrape(scheduler)
-    const [from, cpu] = [performance.now(), cpuSeconds(pid)]
+    const [from, cpu, peersFrom] = [performance.now(), cpuSeconds(pid), peersCpu()]
     const result = await run()
     const seconds = (performance.now() - from) / 1000
-    const cpuUsed = cpuSeconds(pid) - cpu
+    const [cpuUsed, peersCpuUsed] = [cpuSeconds(pid) - cpu, peersCpu() - peersFrom]
     const later = await scrape(scheduler)
     return {
       result,
       seconds,
       cpuUsed,
+      peersCpuUsed,
       decisions: later.decisions - earlier.decisions,
       loopP99: later.loopP99,
     }
@@ -114,6 +118,25 @@ export async function measureScheduler(lab: Lab, options: SchedulerOptions) {
   const pulled = await during(() =>
     all(() => ({ phase: 'pull', joinMs: joinSeconds * 1000, pullMs: pullSeconds * 1000 })),
   )
+  const rssAfter = residentBytes(pid)
+  const lost = (reports: readonly PeersReport[]) => reports.reduce((sum, report) => sum + report.lost, 0)
+  const comeBack = async () => {
+    progress('the scheduler is killed')
+    const from = performance.now()
+    // Those of the peers who ask first are told of the phase before anything ends.
+    const back = all(() => ({ phase: 'back' }))
+    await scheduler.restart('SIGKILL')
+    ;({ pid } = scheduler.daemon)
+    const cpu = cpuSeconds(pid)
+    const reports = await back
+    return {
+      restartSeconds: round((performance.now() - from) / 1000),
+      restartCpuMsPerPeer: round(((cpuSeconds(pid) - cpu) / peers) * 1000),
+      restartAwayMs: quantiles(reports.flatMap(report => report.back ?? [])),
+      restartRefused: await scheduler.metric('darter_scheduler_refused_total'),
+      restartLostConnections: lost(reports) - lost(pulled.result) - peers,
+    }
+  }
   const times = (pick: (report: PeersReport) => readonly number[] | undefined) =>
     quantiles(pulled.result.flatMap(report => pick(report) ?? []))
   const sum = (pick: (report: PeersReport) => number | undefined) =>
@@ -123,23 +146,26 @@ export async function measureScheduler(lab: Lab, options: SchedulerOptions) {
     ...options,
     connectSeconds: round(connected.seconds),
     connectCpuMsPerPeer: round((connected.cpuUsed / peers) * 1000),
+    connectPeersCpuMsPerPeer: round((connected.peersCpuUsed / peers) * 1000),
     connectMs: quantiles(connected.result.flatMap(report => report.connect ?? [])),
     idleCpu: round(idle.cpuUsed / idle.seconds),
     pullSeconds: pullSeconds,
     tookSeconds: round(pulled.seconds),
     decisionsPerSecond: round(pulled.decisions / pulled.seconds),
     cpu: round(pulled.cpuUsed / pulled.seconds),
+    peersCpu: round(pulled.peersCpuUsed / pulled.seconds),
     cpuSecondsPer1000Peers: round((pulled.cpuUsed / peers) * 1000),
     cpuMicrosecondsPerDecision: round((pulled.cpuUsed / pulled.decisions) * 1e6),
     joinToNeighboursMs: times(report => report.neighbours),
     demandToLeaseMs: times(report => report.lease),
     askToAnswerMs: times(report => report.answer),
     eventLoopP99Ms: round(pulled.loopP99 * 1000),
-    rssMiB: round(residentBytes(pid) / MIB),
+    rssMiB: round(rssAfter / MIB),
     rssMiBPer1000Peers: round(((rss - idleRss) / MIB / peers) * 1000),
     leases: sum(report => report.leases),
     leasedChunks: sum(report => report.leasedChunks),
-    lostConnections: sum(report => report.lost),
+    lostConnections: lost(pulled.result),
+    ...(restart && (await comeBack())),
     machine: { ...before, loadAfter: machine().load },
   }
 }

@@ -20,7 +20,7 @@ export interface Channel {
   readonly received: number
   /** Queues a message. False when the stream is closed, or is being closed because too much waits to be sent. */
   send(message: Uint8Array): boolean
-  /** Says that this side is alive, unless something was sent since the last call. */
+  /** Says that this side is alive, unless something, even that, was sent since the last call: at every second one in silence. */
   beat(): void
   /** From now on messages may be as long as {@link LIMITS.messageBytes}; at first, {@link LIMITS.handshakeBytes}. */
   admit(): void
@@ -64,8 +64,8 @@ export function createChannel(stream: Stream): Channel {
     abort,
     send,
     beat: () => {
-      if (!sent) send(NOTHING)
-      sent = false
+      if (sent) sent = false
+      else send(NOTHING)
     },
     get received() {
       return source.received

@@ -122,6 +122,8 @@ export interface AdmittedPeer {
   readonly address: PeerAddress
   /** It says that it holds much for long, and fetches cold blobs for the others. */
   readonly seed: boolean
+  /** How long it may be silent now before it counts as gone, in ms. */
+  readonly deadMs: number
   /** Queues a message. False when it was not: see {@link SchedulerLink.send}. A peer whose queue is full is cut. */
   send(message: SchedulerMessage): boolean
   onMessage(handler: (message: PeerMessage) => void): Unsubscribe

@@ -6,6 +6,7 @@ import {
   LIMITS,
   type PeerAddress,
   type PeerMessage,
+  type SchedulerMessage,
   peerMessages,
   schedulerMessages,
 } from '@darter/wire'
@@ -34,10 +35,15 @@ export interface ControlServerOptions {
   /** Silence after which a peer counts as gone, in ms (default 5000). */
   readonly deadMs?: number
   /**
-   * Beyond so many peers (default 250) those that come may be silent longer, in proportion to how many there are: signs of
-   * life must not be most of what a scheduler does.
+   * Beyond so many peers (default 250) each may be silent longer, in proportion to how many there are: signs of life must not
+   * be most of what a scheduler does.
    */
   readonly peersAtFullBeat?: number
+  /**
+   * Handshakes that may be under way at the same moment (default 32). Those who come beyond that wait a little or are told
+   * when to come back, so that a crowd at the door neither times out together nor keeps those inside waiting.
+   */
+  readonly handshakesAtOnce?: number
   /** Peers at the same moment (default 10 000). */
   readonly maxPeers?: number
   readonly log: Logger
@@ -55,6 +61,7 @@ export function createControlServer(options: ControlServerOptions): ControlServe
     deadMs = 5000,
     peersAtFullBeat = 250,
     maxPeers = 10_000,
+    handshakesAtOnce = 32,
     log,
     hooks = {},
   } = options
@@ -70,6 +77,7 @@ export function createControlServer(options: ControlServerOptions): ControlServe
 
   const serve = async (stream: Stream, connection: Connection): Promise<void> => {
     const channel = createChannel(stream)
+    const id = connection.remotePeer.toString()
     let announced: Announcement | undefined
     try {
       using deadline = withTimeout(
@@ -79,7 +87,7 @@ export function createControlServer(options: ControlServerOptions): ControlServe
       )
       const parties = {
         protocol: CONTROL_PROTOCOL,
-        dialer: connection.remotePeer.toString(),
+        dialer: id,
         listener: node.peerId,
       }
       announced = await admitAsListener(channel, parties, { clusterKey, signal: deadline.signal })
@@ -92,7 +100,6 @@ export function createControlServer(options: ControlServerOptions): ControlServe
     }
     node.admit(connection)
     channel.admit()
-    const id = connection.remotePeer.toString()
     peers.get(id)?.close('it connected again')
     const peer = createPeer(id, announced, channel, connection)
     peers.set(id, peer)
@@ -104,12 +111,16 @@ export function createControlServer(options: ControlServerOptions): ControlServe
     await peer.run()
   }
 
+  /** How long a peer may be silent now that there are so many. */
+  const fittingSilence = (): number =>
+    Math.min(LIMITS.deadMs, Math.round(deadMs * Math.max(1, peers.size / peersAtFullBeat)))
+
   const createPeer = (
     id: string,
     announced: Announcement | undefined,
     channel: Channel,
     connection: Connection,
-  ): AdmittedPeer & { readonly deadMs: number; run(): Promise<void> } => {
+  ): AdmittedPeer & { run(): Promise<void> } => {
     const messages = createEvent<[PeerMessage]>('peer message', log)
     const closed = createEvent<[]>('peer closed', log)
     let open = true
@@ -122,13 +133,28 @@ export function createControlServer(options: ControlServerOptions): ControlServe
       log.debug({ peer: id, reason: reason.message }, 'control stream closed')
       closed.emit()
     }
-    const allowedMs = Math.min(LIMITS.deadMs, Math.round(deadMs * Math.max(1, peers.size / peersAtFullBeat)))
+    let allowedMs = fittingSilence()
     const heartbeat = createHeartbeat({
       deadMs: allowedMs,
       progress: () => channel.received,
-      beat: () => channel.beat(),
+      beat: () => {
+        // Told in place of a sign of life: no burst of messages when there are twice as many peers, or half.
+        const fitting = fittingSilence()
+        if (fitting < allowedMs * 2 && fitting * 2 > allowedMs) return channel.beat()
+        allowedMs = fitting
+        heartbeat.allow(fitting)
+        send({ type: 'silence', deadMs: fitting })
+      },
       dead: () => end(new Error(`nothing came for ${allowedMs} ms`)),
     })
+    const send = (message: SchedulerMessage): boolean => {
+      if (!open) return false
+      const bytes = encodeOrLog(schedulerMessages, message, log)
+      if (bytes === undefined) return false
+      const sent = channel.send(bytes)
+      if (!sent) end(new Error('its queue of messages is full, or its stream is closed'))
+      return sent
+    }
     const address: PeerAddress = {
       id,
       addresses: addressesOf({ id, addresses: announced?.addresses ?? [] }).map(String),
@@ -137,15 +163,10 @@ export function createControlServer(options: ControlServerOptions): ControlServe
     return {
       address,
       seed: announced?.seed === true,
-      deadMs: allowedMs,
-      send: message => {
-        if (!open) return false
-        const bytes = encodeOrLog(schedulerMessages, message, log)
-        if (bytes === undefined) return false
-        const sent = channel.send(bytes)
-        if (!sent) end(new Error('its queue of messages is full, or its stream is closed'))
-        return sent
+      get deadMs() {
+        return allowedMs
       },
+      send,
       onMessage: messages.on,
       onClose: closed.on,
       close: reason => end(new Error(reason)),
@@ -172,6 +193,7 @@ export function createControlServer(options: ControlServerOptions): ControlServe
     port,
     announce,
     maxConnections: maxPeers + 1000,
+    handshakesAtOnce,
     protocols: {
       // Not awaited: the stream outlives its negotiation. `serve` reports what goes wrong itself.
       [CONTROL_PROTOCOL]: (stream, connection) => {

@@ -73,18 +73,25 @@ export class ListenError extends DarterError {
  * Why the other side of a new stream or socket was turned away. `timeout`: it did not come to an end in time. `left`: it
  * closed before it proved anything, as a peer with another cluster key does. `bad-proof`: it does not know the cluster key.
  * `malformed`: it sent something else than a handshake. `unknown-key`: a data link without a key that was offered.
- * `full`: there is no room.
+ * `full`: there is no room. `busy`: too many come at once.
  */
-export type RefusalReason = 'timeout' | 'left' | 'bad-proof' | 'malformed' | 'unknown-key' | 'full'
+export type RefusalReason = 'timeout' | 'left' | 'bad-proof' | 'malformed' | 'unknown-key' | 'full' | 'busy'
 
 /** A handshake that did not lead to admission. */
 export class AdmissionError extends DarterError {
   readonly code = 'ADMISSION_REFUSED'
   readonly reason: RefusalReason
+  /** For `busy`: how long the other side asks to stay away, in ms. */
+  readonly retryAfterMs: number | undefined
 
-  constructor(reason: RefusalReason, message: string, options?: ErrorOptions) {
+  constructor(
+    reason: RefusalReason,
+    message: string,
+    options?: ErrorOptions & { readonly retryAfterMs?: number },
+  ) {
     super(message, options)
     this.reason = reason
+    this.retryAfterMs = options?.retryAfterMs
   }
 }
 
@@ -139,6 +146,13 @@ export class LinkProtocolError extends DarterError {
 /** What was thrown, as an Error. */
 export function asError(thrown: unknown): Error {
   return thrown instanceof Error ? thrown : new Error(String(thrown))
+}
+
+/** How long the other side asked to stay away, in ms; undefined when that is not why it failed. */
+export function retryAfterOf(thrown: unknown): number | undefined {
+  const attempts: unknown[] = thrown instanceof AggregateError ? thrown.errors : [thrown]
+  for (const error of attempts) if (error instanceof AdmissionError) return error.retryAfterMs
+  return undefined
 }
 
 /** Why something failed: of several attempts that failed, the one that got furthest. */

@@ -1,5 +1,7 @@
 /** Finds out that the other side is gone, by ticks rather than by the clock: a busy event loop is not a dead peer. */
 export interface Heartbeat {
+  /** From now on silence may last so long, in ms. */
+  allow(deadMs: number): void
   stop(): void
 }
 
@@ -18,16 +20,24 @@ export function createHeartbeat(options: {
   readonly beat: () => void
   readonly dead: () => void
 }): Heartbeat {
-  const { deadMs, progress, beat, dead } = options
+  const { progress, beat, dead } = options
   let seen = progress()
   let missed = 0
-  const timer = setInterval(() => {
+  const tick = () => {
     const now = progress()
     missed = now === seen ? missed + 1 : 0
     seen = now
     if (missed < MISSED_TICKS) return beat()
     clearInterval(timer)
     dead()
-  }, deadMs / MISSED_TICKS)
-  return { stop: () => clearInterval(timer) }
+  }
+  let timer = setInterval(tick, options.deadMs / MISSED_TICKS)
+  return {
+    allow: deadMs => {
+      clearInterval(timer)
+      missed = 0
+      timer = setInterval(tick, deadMs / MISSED_TICKS)
+    },
+    stop: () => clearInterval(timer),
+  }
 }

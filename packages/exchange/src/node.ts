@@ -1,28 +1,33 @@
 import type { KeyObject } from 'node:crypto'
 import { isIP } from 'node:net'
 import { setTimeout as wait } from 'node:timers/promises'
-import { noise } from '@chainsafe/libp2p-noise'
 import { yamux } from '@chainsafe/libp2p-yamux'
 import type { Logger } from '@darter/runtime'
 import { LIMITS } from '@darter/wire'
-import type { Connection, Libp2p, StreamHandler } from '@libp2p/interface'
+import type { Connection, Libp2p, MessageStream, StreamHandler } from '@libp2p/interface'
 import { peerIdFromPrivateKey } from '@libp2p/peer-id'
 import { tcp } from '@libp2p/tcp'
 import { type Multiaddr, multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p } from 'libp2p'
 import { keepConnectionList } from './connection-list.ts'
+import { leanNoise } from './encrypter.ts'
 import { InvalidAddressError, ListenError, type RefusalReason } from './errors.ts'
 import { createGate } from './gate.ts'
 import type { ExchangeHooks } from './hooks.ts'
 import type { Identity } from './identity.ts'
+import { keepNoPeers } from './peer-store.ts'
+import { quietLogger } from './quiet-logger.ts'
 import { HANDSHAKE_MS } from './times.ts'
+import { Turnstile } from './turnstile.ts'
 
 /** How long dialling one address may take before the next one is tried, in ms. */
 const ADDRESS_DIAL_MS = 3000
-/** Connections that may be between TCP and Noise at the same moment. */
-const MAX_PENDING = 1024
+/** Connections that may be between TCP and Noise at the same moment: most are told to come back. */
+const MAX_PENDING = 4096
 /** A host that is gone without a word is noticed by the kernel, after about 15 s. */
 const SOCKET = { noDelay: true, keepAlive: true, keepAliveInitialDelay: 5000 }
+/** Silence of a socket after which libp2p closes it: longer than any that heartbeats allow. */
+const IDLE_MS = 2 * LIMITS.deadMs
 /** How often a dial is made again because it had joined one that was given up. */
 const MAX_JOINED_DIALS = 3
 const READ_BUFFER_BYTES = 4 * 1024 * 1024
@@ -57,6 +62,8 @@ export interface NodeOptions {
   readonly announce: readonly string[]
   /** Connections at the same moment. */
   readonly maxConnections: number
+  /** Handshakes of those who dial that may be under way at the same moment; any number when left out. */
+  readonly handshakesAtOnce?: number
   /** Handlers by protocol. They must not throw. */
   readonly protocols: Readonly<Record<string, StreamHandler>>
   readonly log: Logger
@@ -74,10 +81,26 @@ export function createNode(options: NodeOptions): Node {
   const pending = new Map<Connection, NodeJS.Timeout>()
   let libp2p: Libp2p | undefined
 
+  const turnstile =
+    options.handshakesAtOnce === undefined
+      ? undefined
+      : new Turnstile(options.handshakesAtOnce, () => performance.now())
+  /** Those whose handshakes are under way, by what libp2p passes on of a connection from its beginning to its end. */
+  const entered = new WeakMap<object, () => void>()
+  const onEntered = (connection: MessageStream, leave: () => void) => {
+    const timer = setTimeout(leave, HANDSHAKE_MS)
+    const over = () => {
+      clearTimeout(timer)
+      leave()
+    }
+    entered.set(connection.timeline, over)
+    connection.addEventListener('close', over)
+  }
   const onRefused = (reason: RefusalReason, silent: boolean, from: string) => {
     hooks.onRefused?.('gate', reason)
-    const level = silent ? 'debug' : reason === 'left' ? 'info' : 'warn'
-    log[level]({ from, reason }, 'connection refused: no proof of the cluster key')
+    const level = silent || reason === 'busy' ? 'debug' : reason === 'left' ? 'info' : 'warn'
+    const why = reason === 'busy' ? 'too many come at once' : 'no proof of the cluster key'
+    log[level]({ from, reason }, `connection refused: ${why}`)
   }
   const onOpen = ({ detail: connection }: CustomEvent<Connection>) => {
     if (connection.direction === 'outbound') return
@@ -90,10 +113,6 @@ export function createNode(options: NodeOptions): Node {
   }
   const onClose = ({ detail: connection }: CustomEvent<Connection>) => {
     forget(connection)
-    if (libp2p !== undefined && libp2p.getConnections(connection.remotePeer).length === 0) {
-      // Every stranger leaves a record behind; none is ever looked up.
-      libp2p.peerStore.delete(connection.remotePeer).catch(() => {})
-    }
   }
 
   return {
@@ -102,10 +121,18 @@ export function createNode(options: NodeOptions): Node {
       const node = await createLibp2p({
         start: false,
         privateKey: identity,
+        logger: quietLogger,
         addresses: { listen: [listen] },
-        transports: [tcp({ listenOpts: SOCKET, dialOpts: SOCKET })],
-        connectionProtector: () => createGate({ clusterKey, onRefused }),
-        connectionEncrypters: [noise()],
+        transports: [
+          tcp({
+            listenOpts: SOCKET,
+            dialOpts: SOCKET,
+            inboundSocketInactivityTimeout: IDLE_MS,
+            outboundSocketInactivityTimeout: IDLE_MS,
+          }),
+        ],
+        connectionProtector: () => createGate({ clusterKey, turnstile, onEntered, onRefused }),
+        connectionEncrypters: [leanNoise()],
         streamMuxers: [
           yamux({
             enableKeepAlive: false,
@@ -132,6 +159,7 @@ export function createNode(options: NodeOptions): Node {
         connectionMonitor: { enabled: false, abortConnectionOnPingFailure: false },
       })
       keepConnectionList(node)
+      keepNoPeers(node)
       node.addEventListener('connection:open', onOpen)
       node.addEventListener('connection:close', onClose)
       for (const [protocol, handler] of Object.entries(protocols)) {
@@ -168,7 +196,10 @@ export function createNode(options: NodeOptions): Node {
         }
       }
     },
-    admit: forget,
+    admit: connection => {
+      forget(connection)
+      entered.get(connection.timeline)?.()
+    },
     addresses: () => {
       if (libp2p === undefined) return []
       const bound = libp2p.getMultiaddrs()

@@ -13,7 +13,7 @@ import { pipe } from 'it-pipe'
 import { admitAsDialer } from './admission.ts'
 import { type Channel, createChannel, encodeOrLog } from './channel.ts'
 import type { SchedulerLink } from './contract.ts'
-import { AdmissionError, asError, InvalidAddressError, reasonOf } from './errors.ts'
+import { AdmissionError, asError, InvalidAddressError, reasonOf, retryAfterOf } from './errors.ts'
 import { createEvent } from './events.ts'
 import { createHeartbeat } from './heartbeat.ts'
 import { type Node, peerOf } from './node.ts'
@@ -21,6 +21,13 @@ import { HANDSHAKE_MS } from './times.ts'
 
 /** Bounds of the wait before another attempt, in ms. */
 const BACKOFF = { baseMs: 200, maxMs: 5000 }
+/**
+ * The first wait after a session, as a part of the silence that its scheduler allowed: the more peers lose it at once, the longer,
+ * so that not much more than a thousand come back in a second.
+ */
+const SPREAD = 1 / 25
+/** Who is asked to stay away for a time does so for that, and up to this part of it longer. */
+const LATENESS = 0.1
 
 /** One scheduler: its pinned id and the addresses it may be at. */
 interface Target {
@@ -55,6 +62,8 @@ export function createSchedulerLink(options: {
   const down = createEvent<[]>('scheduler down', log)
   const backoff = createBackoff({ ...BACKOFF, random })
   let channel: Channel | undefined
+  /** How long a side may be silent, in ms, as the scheduler said last. */
+  let silenceMs = 0
 
   const connect = async (
     target: Target,
@@ -95,11 +104,12 @@ export function createSchedulerLink(options: {
     }
     const onAbort = () => cut(asError(signal.reason))
     signal.addEventListener('abort', onAbort, { once: true })
+    silenceMs = deadMs
     const heartbeat = createHeartbeat({
       deadMs,
       progress: () => current.received,
       beat: () => current.beat(),
-      dead: () => cut(new Error(`nothing came for ${deadMs} ms`)),
+      dead: () => cut(new Error(`nothing came for ${silenceMs} ms`)),
     })
     try {
       signal.throwIfAborted()
@@ -108,7 +118,12 @@ export function createSchedulerLink(options: {
       log.info({ scheduler: target.id, address: connection.remoteAddr.toString() }, 'scheduler connected')
       up.emit()
       await pipe(current.messages, decoded, async source => {
-        for await (const message of source) messages.emit(message)
+        for await (const message of source) {
+          if (message.type === 'silence') {
+            silenceMs = message.deadMs
+            heartbeat.allow(silenceMs)
+          } else messages.emit(message)
+        }
       })
       throw new Error('it closed the stream')
     } finally {
@@ -136,20 +151,28 @@ export function createSchedulerLink(options: {
     onDown: down.on,
     run: async signal => {
       let told = ''
+      /** When each may be tried again that sent this peer away. */
+      const back = targets.map(() => 0)
       for (let turn = 0; !signal.aborted; turn++) {
         const target = targets[turn % targets.length]
         if (target === undefined) return
+        silenceMs = 0
         try {
           await session(target, signal)
         } catch (error) {
           if (signal.aborted) return
+          const awayMs = retryAfterOf(error)
+          if (awayMs !== undefined) {
+            back[turn % targets.length] = performance.now() + awayMs * (1 + random() * LATENESS)
+          }
           const detail = reasonOf(error)
           // The same failure again and again is said once.
           const level = detail === told ? 'debug' : 'warn'
           told = detail
           log[level]({ scheduler: target.id, detail }, 'no scheduler: trying again')
         }
-        await delay(backoff.next(), signal).catch(() => {})
+        const away = (back[(turn + 1) % targets.length] ?? 0) - performance.now()
+        await delay(Math.max(away, random() * silenceMs * SPREAD, backoff.next()), signal).catch(() => {})
       }
     },
   }

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { randomBytes } from 'node:crypto'
+import { type KeyObject, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { connect, createServer, type Socket } from 'node:net'
 import { describe, it, type TestContext } from 'node:test'
@@ -12,11 +12,14 @@ import {
 } from '@darter/exchange'
 import {
   CONTROL_PROTOCOL,
+  GATE_PROTOCOL,
   handshakeMessages,
+  LIMITS,
   lengthPrefixed,
   type PeerMessage,
   type SchedulerMessage,
 } from '@darter/wire'
+import { isProof, prove } from '../src/admission.ts'
 import { createChannel } from '../src/channel.ts'
 import { addressesOf } from '../src/node.ts'
 import {
@@ -32,6 +35,8 @@ import {
   startServer,
 } from './support.ts'
 
+/** How long a state is awaited. */
+const WAIT = { timeout: 10_000 }
 const nextPeer = (server: ControlServer) =>
   new Promise<AdmittedPeer>(resolve => {
     const off = server.onPeer(peer => {
@@ -57,6 +62,33 @@ async function schedulerLinkOf(
   const exchange = await startExchange(t, options)
   assert.ok(exchange.scheduler)
   return { link: exchange.scheduler, peerId: exchange.peerId, addresses: exchange.addresses() }
+}
+
+/** Passes the gate by hand, as a dialler that then says nothing; how long it is to stay away, if it is sent away. */
+async function connectSocket(
+  port: number,
+  clusterKey: KeyObject,
+): Promise<{ readonly socket: Socket; readonly awayMs: number | undefined }> {
+  const socket = connect(port, '127.0.0.1')
+  socket.on('error', () => {})
+  const dialerNonce = randomBytes(LIMITS.nonceBytes)
+  socket.write(dialerNonce)
+  const answer = Buffer.alloc(LIMITS.nonceBytes + LIMITS.proofBytes)
+  for (let filled = 0; filled < answer.length; ) {
+    const [part] = (await once(socket, 'data')) as [Buffer]
+    part.copy(answer, filled)
+    filled += part.length
+  }
+  const listenerNonce = answer.subarray(0, LIMITS.nonceBytes)
+  const transcript = { protocol: GATE_PROTOCOL, dialer: '', listener: '', dialerNonce, listenerNonce }
+  const proof = answer.subarray(LIMITS.nonceBytes)
+  assert.ok(isProof(clusterKey, { ...transcript, role: 'listener' }, proof))
+  const last = LIMITS.nonceBytes - 4
+  if (listenerNonce.subarray(0, last).every(byte => byte === 0)) {
+    return { socket, awayMs: listenerNonce.readUInt32BE(last) }
+  }
+  socket.write(prove(clusterKey, { ...transcript, role: 'dialer' }))
+  return { socket, awayMs: undefined }
 }
 
 /** A TCP relay that can go silent without closing anything. */
@@ -358,6 +390,66 @@ describe('control stream', () => {
     await gone
     assert.ok(performance.now() - from > 800, 'the fourth may be silent for three times as long as the first')
     assert.ok(links.every(link => link.connected))
+  })
+
+  it('tells those who are there when they may be silent for longer, and for less long again', async t => {
+    const clusterKey = newClusterKey()
+    const server = await startServer(t, { clusterKey, deadMs: 200, peersAtFullBeat: 1 })
+    const wire = await relay(t, portOf(server))
+    const joined = nextPeer(server)
+    const { link: first } = await schedulerLinkOf(t, {
+      clusterKey,
+      schedulers: [`/ip4/127.0.0.1/tcp/${wire.port}/p2p/${server.peerId}`],
+    })
+    const firstUp = nextUp(first)
+    const peer = await joined
+    await firstUp
+    assert.equal(peer.deadMs, 200)
+    const others = []
+    for (let i = 0; i < 4; i++) {
+      const more = nextPeer(server)
+      const exchange = await startExchange(t, { clusterKey, schedulers: server.addresses() })
+      await more
+      others.push(exchange)
+    }
+    await t.waitFor(() => assert.ok(peer.deadMs >= 800), WAIT)
+    for (const exchange of others) await exchange.stop()
+    await t.waitFor(() => assert.equal(peer.deadMs, 200), WAIT)
+    const gone = new Promise<void>(resolve => first.onDown(resolve))
+    const from = performance.now()
+    wire.freeze()
+    await gone
+    assert.ok(performance.now() - from < 700, 'the peer believes in less, too')
+  })
+
+  it('sends a crowd away for a while instead of letting it time out, and lets in all of it', async t => {
+    const clusterKey = newClusterKey()
+    const refused: string[] = []
+    const server = await startServer(t, {
+      clusterKey,
+      handshakesAtOnce: 1,
+      hooks: { onRefused: (door, reason) => refused.push(`${door} ${reason}`) },
+    })
+    let admitted = 0
+    server.onPeer(() => void admitted++)
+    const crowd = 170
+    // Members of the cluster that prove the key and go no further hold the line; the one that is let in says nothing either.
+    const idlers = await Promise.all(
+      Array.from({ length: crowd }, () => connectSocket(portOf(server), clusterKey)),
+    )
+    t.after(() => {
+      for (const idler of idlers) idler.socket.destroy()
+    })
+    const away = idlers.flatMap(idler => idler.awayMs ?? [])
+    assert.ok(away.length > 0 && away.length < crowd - 1)
+    assert.ok(away.every(ms => ms >= 500 && ms <= 60_000))
+    assert.deepEqual(new Set(refused), new Set(['gate busy']))
+    const { link } = await schedulerLinkOf(t, { clusterKey, schedulers: server.addresses() })
+    const up = nextUp(link)
+    await t.waitFor(() => assert.ok(refused.length > away.length), WAIT)
+    for (const idler of idlers) idler.socket.destroy()
+    await up
+    assert.equal(admitted, 1)
   })
 
   it('cuts a peer that does not read', async t => {

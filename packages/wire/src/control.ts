@@ -138,6 +138,8 @@ export type SchedulerMessage =
       readonly authorization?: string
     }
   | { readonly type: 'preheat-cancel'; readonly job: string }
+  /** From now on each side counts the other as gone after so long a silence, in ms; at first, what `welcome` said. */
+  | { readonly type: 'silence'; readonly deadMs: number }
   /** A lease is void: it lapsed. */
   | { readonly type: 'lease-void'; readonly blob: Digest; readonly lease: number }
   /** The verified chunk list, 32 bytes for each chunk. Empty: the list sent before is no longer believed. */

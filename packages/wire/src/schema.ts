@@ -55,6 +55,7 @@ const multiaddr = z
   .string()
   .max(LIMITS.addressChars)
   .regex(/^\/[!-~]+$/)
+const deadMs = z.int().min(100).max(LIMITS.deadMs)
 const zone = z.string().regex(/^[ -~]{0,128}$/)
 const addresses = z.array(multiaddr).max(LIMITS.addresses)
 const peerAddress = z.strictObject({ id: peerId, addresses, zone })
@@ -171,6 +172,7 @@ export const schedulerMessage: z.ZodType<SchedulerMessage> = z.discriminatedUnio
     authorization: shown(LIMITS.authorizationChars).exactOptional(),
   }),
   z.strictObject({ type: z.literal('preheat-cancel'), job }),
+  z.strictObject({ type: z.literal('silence'), deadMs }),
   z.strictObject({ type: z.literal('verified'), blob, hashes }),
   z.strictObject({
     type: z.literal('answer'),
@@ -204,7 +206,7 @@ export const handshakeMessage: z.ZodType<HandshakeMessage> = z.discriminatedUnio
     proof: fixedBytes(LIMITS.proofBytes),
     announce: z.strictObject({ addresses, zone, seed: z.boolean().exactOptional() }).exactOptional(),
   }),
-  z.strictObject({ type: z.literal('welcome'), deadMs: z.int().min(100).max(LIMITS.deadMs) }),
+  z.strictObject({ type: z.literal('welcome'), deadMs }),
   z.strictObject({
     type: z.literal('offer'),
     port: z.int().min(1).max(65_535),

@@ -158,6 +158,7 @@ const schedulers: fc.Arbitrary<unknown> = fc.oneof(
     )
     .map(parts => Object.assign({}, ...parts)),
   fc.record({ type: fc.constant('preheat-cancel'), job }),
+  fc.record({ type: fc.constant('silence'), deadMs: fc.integer({ min: 100, max: LIMITS.deadMs }) }),
   fc.record({
     type: fc.constant('verified'),
     blob: digest,

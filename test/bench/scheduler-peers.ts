@@ -1,6 +1,7 @@
 // A process of the scheduler bench: many peers that speak the real protocol and move no chunks. Told what to do by its
 // parent, one message for each phase; see `scheduler.ts`.
 import { randomBytes } from 'node:crypto'
+import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { setTimeout as delay } from 'node:timers/promises'
 import { createExchange, type Exchange, loadClusterKey, loadOrCreateIdentity } from '@darter/exchange'
 import { createLogger, systemClock } from '@darter/runtime'
@@ -31,6 +32,8 @@ export type PeersOrder =
       /** Peers join within this time, and have everything so much later, ms. */
       readonly joinMs: number
       readonly pullMs: number
+      /** Ask and demand leases meanwhile, to see how long answers take. */
+      readonly probes: boolean
     }
 
 /** What came of a phase: times in ms. */
@@ -39,6 +42,8 @@ export interface PeersReport {
   readonly neighbours?: readonly number[]
   readonly lease?: readonly number[]
   readonly answer?: readonly number[]
+  /** The longest time for which this process did nothing else, ms. */
+  readonly longestPauseMs?: number
   readonly leasedChunks?: number
   readonly leases?: number
   /** From the end of a connection until the next one was there. */
@@ -51,8 +56,8 @@ const REPORT_MS = 5_000
 const ALIVE_MS = 400
 /** How long one chunk takes from the origin under a lease. */
 const ORIGIN_CHUNK_MS = 50
-/** A probe of each kind is sent so often by each process. */
-const PROBE_MS = 50
+/** A probe of each kind is sent so often. */
+const PROBE_MS = 25
 /** How often it is looked whether all are back. */
 const LOOK_MS = 200
 
@@ -173,16 +178,17 @@ class Crowd {
     }
   }
 
-  async pull(joinMs: number, pullMs: number): Promise<PeersReport> {
+  async pull(joinMs: number, pullMs: number, probe: boolean): Promise<PeersReport> {
     const neighbours: number[] = []
     const lease: number[] = []
     const answer: number[] = []
     const counts = { leases: 0, chunks: 0 }
     const probing = new AbortController()
-    const probes = [
-      this.#probe(answer, probing.signal, askProbe),
-      this.#probe(lease, probing.signal, leaseProbe),
-    ]
+    const probes = probe
+      ? [this.#probe(answer, probing.signal, askProbe), this.#probe(lease, probing.signal, leaseProbe)]
+      : []
+    const pauses = monitorEventLoopDelay({ resolution: 10 })
+    pauses.enable()
     await Promise.all(
       this.#peers.map(async (peer, i) => {
         await delay((i / this.#peers.length) * joinMs)
@@ -195,6 +201,7 @@ class Crowd {
       neighbours,
       lease,
       answer,
+      longestPauseMs: pauses.max / 1e6,
       leasedChunks: counts.chunks,
       leases: counts.leases,
       lost: this.#peers.reduce((sum, peer) => sum + peer.lost, 0),
@@ -299,7 +306,7 @@ function run(what: PeersOrder): Promise<PeersReport> | undefined {
     case 'back':
       return crowd?.back()
     case 'pull':
-      return crowd?.pull(what.joinMs, what.pullMs)
+      return crowd?.pull(what.joinMs, what.pullMs, what.probes)
   }
 }
 

@@ -13,6 +13,8 @@ const BLOB = parseDigest(`sha256:${'ab'.repeat(32)}`)
 /** Handshakes that each process has under way. */
 const CONNECTS_AT_ONCE = 16
 const IDLE_MS = 5_000
+/** Peers of the process that measures answers: few, so that it does not wait for itself. */
+const PROBING_PEERS = 32
 
 interface SchedulerOptions {
   readonly peers: number
@@ -58,6 +60,7 @@ async function scrape(scheduler: Scheduler) {
   return {
     decisions: sum('darter_scheduler_decision_seconds_count'),
     loopP99: sum('nodejs_eventloop_lag_p99_seconds'),
+    longestPause: sum('nodejs_eventloop_lag_max_seconds'),
   }
 }
 
@@ -67,14 +70,18 @@ export async function measureScheduler(lab: Lab, options: SchedulerOptions) {
   const before = machine()
   const scheduler = await startScheduler(lab)
   let { pid } = scheduler.daemon
-  const children = Array.from({ length: processes }, () => fork(PEERS_PROGRAM))
+  const children = Array.from({ length: processes + 1 }, () => fork(PEERS_PROGRAM))
   lab.defer(() => {
     for (const child of children) child.kill('SIGKILL')
   })
   const all = (what: (i: number) => PeersOrder) =>
     Promise.all(children.map((child, i) => order(child, what(i))))
+  const probing = Math.min(PROBING_PEERS, peers - processes)
+  const crowd = peers - probing
   const shareOf = (i: number): number =>
-    Math.floor((peers * (i + 1)) / processes) - Math.floor((peers * i) / processes)
+    i === processes
+      ? probing
+      : Math.floor((crowd * (i + 1)) / processes) - Math.floor((crowd * i) / processes)
   const idleRss = residentBytes(pid)
   const peersCpu = (): number => children.reduce((sum, child) => sum + cpuSeconds(child.pid ?? 0), 0)
   /** What the scheduler did while something else went on. */
@@ -92,6 +99,7 @@ export async function measureScheduler(lab: Lab, options: SchedulerOptions) {
       peersCpuUsed,
       decisions: later.decisions - earlier.decisions,
       loopP99: later.loopP99,
+      longestPause: later.longestPause,
     }
   }
 
@@ -116,7 +124,12 @@ export async function measureScheduler(lab: Lab, options: SchedulerOptions) {
   const idle = await during(() => delay(IDLE_MS))
   progress('pulling')
   const pulled = await during(() =>
-    all(() => ({ phase: 'pull', joinMs: joinSeconds * 1000, pullMs: pullSeconds * 1000 })),
+    all(i => ({
+      phase: 'pull',
+      joinMs: joinSeconds * 1000,
+      pullMs: pullSeconds * 1000,
+      probes: i === processes,
+    })),
   )
   const rssAfter = residentBytes(pid)
   const lost = (reports: readonly PeersReport[]) => reports.reduce((sum, report) => sum + report.lost, 0)
@@ -160,6 +173,8 @@ export async function measureScheduler(lab: Lab, options: SchedulerOptions) {
     demandToLeaseMs: times(report => report.lease),
     askToAnswerMs: times(report => report.answer),
     eventLoopP99Ms: round(pulled.loopP99 * 1000),
+    longestPauseMs: round(pulled.longestPause * 1000),
+    peersLongestPauseMs: round(Math.max(...pulled.result.map(report => report.longestPauseMs ?? 0))),
     rssMiB: round(rssAfter / MIB),
     rssMiBPer1000Peers: round(((rss - idleRss) / MIB / peers) * 1000),
     leases: sum(report => report.leases),

@@ -394,7 +394,7 @@ describe('control stream', () => {
 
   it('tells those who are there when they may be silent for longer, and for less long again', async t => {
     const clusterKey = newClusterKey()
-    const server = await startServer(t, { clusterKey, deadMs: 200, peersAtFullBeat: 1 })
+    const server = await startServer(t, { clusterKey, deadMs: 1000, peersAtFullBeat: 1 })
     const wire = await relay(t, portOf(server))
     const joined = nextPeer(server)
     const { link: first } = await schedulerLinkOf(t, {
@@ -404,7 +404,7 @@ describe('control stream', () => {
     const firstUp = nextUp(first)
     const peer = await joined
     await firstUp
-    assert.equal(peer.deadMs, 200)
+    assert.equal(peer.deadMs, 1000)
     const others = []
     for (let i = 0; i < 4; i++) {
       const more = nextPeer(server)
@@ -412,14 +412,14 @@ describe('control stream', () => {
       await more
       others.push(exchange)
     }
-    await t.waitFor(() => assert.ok(peer.deadMs >= 800), WAIT)
+    await t.waitFor(() => assert.ok(peer.deadMs >= 4000), WAIT)
     for (const exchange of others) await exchange.stop()
-    await t.waitFor(() => assert.equal(peer.deadMs, 200), WAIT)
+    await t.waitFor(() => assert.equal(peer.deadMs, 1000), WAIT)
     const gone = new Promise<void>(resolve => first.onDown(resolve))
     const from = performance.now()
     wire.freeze()
     await gone
-    assert.ok(performance.now() - from < 700, 'the peer believes in less, too')
+    assert.ok(performance.now() - from < 3500, 'the peer believes in less, too')
   })
 
   it('sends a crowd away for a while instead of letting it time out, and lets in all of it', async t => {

@@ -2,7 +2,7 @@ import type { ComponentLogger, Logger } from '@libp2p/interface'
 
 /**
  * What libp2p logs to: nowhere. Its own loggers are made anew for each connection and stream, and ask the terminal about
- * colours each time, which is a tenth of what letting a peer in costs.
+ * colours each time.
  */
 export const quietLogger: ComponentLogger = { forComponent: () => quiet }
 

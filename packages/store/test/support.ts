@@ -2,12 +2,13 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createLogger, systemClock } from '@darter/runtime'
+import { MIN_CHUNK_BYTES } from '@darter/swarm'
 import type { ChunkStore } from '../src/contract.ts'
 import { createDiskStore, type DiskStoreOptions } from '../src/disk-store.ts'
 import type { SampleBlob } from '../src/sample-blob.ts'
 
 /** A chunk of every sample blob here. */
-export const CHUNK = 256 * 1024
+export const CHUNK = MIN_CHUNK_BYTES
 
 export const silent = createLogger({ level: 'silent', name: 'test' })
 

@@ -343,7 +343,8 @@ export class NeighbourPool {
     const early = urgent ?? wanted.order.named(isThere)
     // What is scarce among the neighbours is better chosen for everyone's sake than for a reader's.
     const isCommon = early !== undefined && this.#holdings.holders(early) * 2 >= this.#neighbours.size
-    if (isCommon || (urgent !== undefined && readers.anyStrict)) return early
+    const isNeeded = urgent !== undefined && (readers.anyStrict || readers.beginsWith(urgent))
+    if (isCommon || isNeeded) return early
     if (suggestion !== undefined && suggestion < layout.count && isWanted(suggestion)) return suggestion
     return pickChunk(neighbour.held, held, isWanted, chunk => this.#holdings.holders(chunk), random)
   }

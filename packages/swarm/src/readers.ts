@@ -2,6 +2,7 @@ import type { ReadonlyBitfield } from './bitfield.ts'
 import type { Run } from './extents.ts'
 
 interface Reader {
+  readonly from: number
   position: number
   readonly end: number
   /**
@@ -36,7 +37,7 @@ export class ReaderSet {
 
   /** @param aheadTo where what the reader is likely to want next ends: `to` or a chunk after it. */
   add(id: number, from: number, to: number, strict: boolean, aheadTo = to): void {
-    this.#readers.set(id, { position: from, end: to, strict, aheadTo })
+    this.#readers.set(id, { from, position: from, end: to, strict, aheadTo })
     if (strict) this.#strict++
     else this.#whole++
   }
@@ -132,6 +133,12 @@ export class ReaderSet {
       for (let chunk = next; chunk < end; chunk++) if (isThere(chunk)) return chunk
     }
     return undefined
+  }
+
+  /** Some reader begins with this chunk: as long as it is missing that reader has nothing at all. */
+  beginsWith(chunk: number): boolean {
+    for (const reader of this.#readers.values()) if (reader.from === chunk) return true
+    return false
   }
 
   /** The chunk that some reader misses first, else the first that is missing at all. */

@@ -328,11 +328,12 @@ export class UploadPlan {
       const { slots, silent } = need.receiver
       if (silent > 0 && slots > 0) continue
       const load = need.receiver.load + slots + silent
-      if (load < least) {
+      const more = best === undefined ? 1 : need.lacking - best.lacking
+      if (load < least || (load === least && more > 0)) {
         best = need
         least = load
         ties = 1
-      } else if (load === least && this.#random() * ++ties < 1) {
+      } else if (load === least && more === 0 && this.#random() * ++ties < 1) {
         best = need
       }
     }

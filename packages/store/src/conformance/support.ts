@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { MIN_CHUNK_BYTES } from '@darter/swarm'
 import type { CapacityOptions } from '../capacity.ts'
 import type { ChunkStore, ScrubReport, StoredBlob } from '../contract.ts'
 import type { SampleBlob } from '../sample-blob.ts'
@@ -12,7 +13,7 @@ export type UsingStore = (
 /** Bytes of a MiB. */
 export const MIB = 1024 * 1024
 /** The chunk size of all sample blobs here. */
-export const CHUNK = 256 * 1024
+export const CHUNK = MIN_CHUNK_BYTES
 
 /** Scrubs all of a store. */
 export async function scrub(store: ChunkStore, bytesPerSecond = 1e9): Promise<ScrubReport> {

@@ -30,6 +30,7 @@ apt() {
 apt update
 (cd "$new/debs" && apt download "$@")
 for deb in "$new"/debs/*.deb; do dpkg-deb --extract "$deb" "$new/root"; done
+[ -e "$new/root/var/tmp" ] || { mkdir -p "$new/root/var" && ln -s ../tmp "$new/root/var/tmp"; }
 # Packages that still come without merged directories.
 for name in bin lib lib64 sbin; do [ -e "$new/root/$name" ] || ln -s "usr/$name" "$new/root/$name"; done
 

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import { readFileSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 
@@ -15,21 +16,12 @@ interface Tree {
 
 const TRIXIE: Tree = {
   suite: 'trixie',
-  // With the libraries that the two programs need, and those that these need.
+  // With what the two programs need, and what that needs.
   packages: [
-    ...[
-      'podman',
-      'skopeo',
-      'libacl1',
-      'libassuan9',
-      'libattr1',
-      'libaudit1',
-      'libbsd0',
-      'libbz2-1.0',
-      'libc6',
-    ],
-    ...['libcap-ng0', 'libcrypt1', 'libgpg-error0', 'libgpgme11t64', 'libmd0', 'libpam0g', 'libpcre2-8-0'],
-    ...['libseccomp2', 'libselinux1', 'libsemanage2', 'libsepol2', 'libsqlite3-0', 'libsubid5'],
+    ...['podman', 'skopeo', 'conmon', 'libacl1', 'libassuan9', 'libatomic1', 'libattr1', 'libaudit1', 'libbsd0'],
+    ...['libbz2-1.0', 'libc6', 'libcap-ng0', 'libcap2', 'libcrypt1', 'libgcc-s1', 'libglib2.0-0t64'],
+    ...['libgpg-error0', 'libgpgme11t64', 'libmd0', 'libpam0g', 'libpcre2-8-0', 'libseccomp2', 'libselinux1', 'libsemanage2'],
+    ...['libsepol2', 'libsqlite3-0', 'libsubid5', 'libsystemd0', 'netavark', 'runc'],
   ],
 }
 const FORKY: Tree = { suite: 'forky', packages: ['containerd', 'libc6'] }
@@ -39,9 +31,9 @@ const TREES = { containerd: FORKY, ctr: FORKY, podman: TRIXIE, skopeo: TRIXIE } 
 /** A program in a later version than the oldest Debian that the tests run on has. */
 export type NewerProgram = keyof typeof TREES
 
-/** Other packages make another directory. */
+/** Other packages, or another way to unpack them, make another directory. */
 function directoryOf({ suite, packages }: Tree): string {
-  const hash = createHash('sha256').update(packages.join(' ')).digest('hex')
+  const hash = createHash('sha256').update(readFileSync(SCRIPT)).update(packages.join(' ')).digest('hex')
   return join(CACHE_DIR, `debian-${suite}-${hash.slice(0, 8)}`)
 }
 

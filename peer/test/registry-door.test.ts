@@ -152,7 +152,15 @@ describe('the registry door', requirePrograms(['docker-registry']), () => {
       })
     }
 
-    for (const range of ['bytes=0-1,5-6', 'lines=1-2', 'bytes=5-2', 'bytes=x-y']) {
+    for (const range of [
+      'bytes=0-9,5-16',
+      'bytes=5-6,0-1',
+      'bytes=0-1,x',
+      'lines=1-2,4-5',
+      'lines=1-2',
+      'bytes=5-2',
+      'bytes=x-y',
+    ]) {
       test(`Range: ${range} is answered with the whole`, async () => {
         const answer = await fetch(blobUrl(), { headers: { range } })
         assert.equal(answer.status, 200)
@@ -160,7 +168,40 @@ describe('the registry door', requirePrograms(['docker-registry']), () => {
       })
     }
 
-    for (const range of ['bytes=100000-', 'bytes=-0']) {
+    test('several ranges are parts of one answer, in order', async () => {
+      const spans = [
+        [0, 1],
+        [5, 70_000],
+        [70_000, 70_003],
+        [size - 2, size],
+      ] as const
+      const range = `bytes=0-0, 5-69999,70000-70002 ,-2,${size}-`
+      const answer = await fetch(blobUrl(), { headers: { range } })
+      assert.equal(answer.status, 206)
+      assert.equal(answer.headers.get('content-range'), null)
+      const type = answer.headers.get('content-type') ?? ''
+      const boundary = /^multipart\/byteranges; boundary=(\w+)$/.exec(type)?.[1] ?? assert.fail(type)
+      const body = Buffer.from(await answer.arrayBuffer())
+      assert.equal(answer.headers.get('content-length'), String(body.length))
+      const expected = spans.map(([from, to]) =>
+        Buffer.concat([
+          Buffer.from(`--${boundary}\r\ncontent-type: application/octet-stream\r\n`),
+          Buffer.from(`content-range: bytes ${from}-${to - 1}/${size}\r\n\r\n`),
+          image.layerBytes.subarray(from, to),
+          Buffer.from('\r\n'),
+        ]),
+      )
+      assert.ok(body.equals(Buffer.concat([...expected, Buffer.from(`--${boundary}--\r\n`)])))
+    })
+
+    test('of several ranges one lies inside: an ordinary part', async () => {
+      const answer = await fetch(blobUrl(), { headers: { range: `bytes=4-5,${size}-${size + 1}` } })
+      assert.equal(answer.status, 206)
+      assert.equal(answer.headers.get('content-range'), `bytes 4-5/${size}`)
+      assert.equal((await answer.arrayBuffer()).byteLength, 2)
+    })
+
+    for (const range of ['bytes=100000-', 'bytes=-0', 'bytes=100000-,100001-']) {
       test(`Range: ${range} cannot be satisfied`, async () => {
         const answer = await fetch(blobUrl(), { headers: { range } })
         assert.equal(answer.status, 416)

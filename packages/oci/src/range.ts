@@ -31,6 +31,33 @@ export function parseRange(header: string | undefined, size: number): RequestedR
   return { kind: 'range', from, to: Math.min(end + 1, size), ...(!last && { isOpen: true }) }
 }
 
+/** Ranges of one header that are told apart. */
+const MAX_RANGES = 1024
+
+/**
+ * Reads a `Range` header as {@link parseRange} does, and several ranges as 'ranges' when they follow each other without
+ * touching back (RFC 9110 14.2), so that they are never more than the whole. Those that lie outside are left out.
+ */
+export function parseRanges(
+  header: string | undefined,
+  size: number,
+): RequestedRange | { readonly kind: 'ranges'; readonly ranges: readonly { from: number; to: number }[] } {
+  const [, list] = /^bytes=(.*,.*)$/i.exec(header ?? '') ?? []
+  if (list === undefined) return parseRange(header, size)
+  const texts = list.split(',', MAX_RANGES + 1).filter(text => text.trim() !== '')
+  if (texts.length > MAX_RANGES) return WHOLE
+  const ranges: { from: number; to: number }[] = []
+  for (const text of texts) {
+    const range = parseRange(`bytes=${text}`, size)
+    if (range.kind === 'unsatisfiable') continue
+    if (range.kind === 'whole' || range.from < (ranges.at(-1)?.to ?? 0)) return WHOLE
+    ranges.push({ from: range.from, to: range.to })
+  }
+  const [first, ...others] = ranges
+  if (first === undefined) return texts.length > 0 ? UNSATISFIABLE : WHOLE
+  return others.length === 0 ? { kind: 'range', ...first } : { kind: 'ranges', ranges }
+}
+
 /** The `Range` header that asks for bytes from `from` up to and not including `to` (undefined: to the end). */
 export function formatRange(from: number, to?: number): string {
   return `bytes=${from}-${to === undefined ? '' : to - 1}`

@@ -7,6 +7,7 @@ import {
   formatUnsatisfiedRange,
   parseContentRange,
   parseRange,
+  parseRanges,
 } from '../src/index.ts'
 
 const SEED = { seed: 20_262 }
@@ -68,6 +69,34 @@ test('several ranges, other units, invalid and malformed ranges are ignored', ()
   }
 })
 
+test('several ranges count when they follow each other', () => {
+  const ranges = (...spans: readonly [number, number][]): object => ({
+    kind: 'ranges',
+    ranges: spans.map(([from, to]) => ({ from, to })),
+  })
+  const whole = { kind: 'whole' }
+  const cases: { readonly header: string | undefined; readonly expected: object }[] = [
+    { header: 'bytes=0-1,2-3', expected: ranges([0, 2], [2, 4]) },
+    { header: 'Bytes= 0-1 , ,8-, 9-20', expected: whole },
+    { header: 'bytes=0-1 , ,8-', expected: ranges([0, 2], [8, 10]) },
+    { header: 'bytes=0-1,-3', expected: ranges([0, 2], [7, 10]) },
+    { header: 'bytes=0-1,10-,77-78', expected: { kind: 'range', from: 0, to: 2 } },
+    { header: 'bytes=10-,11-12', expected: { kind: 'unsatisfiable' } },
+    { header: 'bytes=3-4,0-1', expected: whole },
+    { header: 'bytes=0-4,4-5', expected: whole },
+    { header: 'bytes=0-1,x', expected: whole },
+    { header: 'bytes=,', expected: whole },
+    { header: 'lines=0-1,2-3', expected: whole },
+    { header: undefined, expected: whole },
+    { header: 'bytes=4-', expected: { kind: 'range', from: 4, to: 10, isOpen: true } },
+  ]
+  for (const { header, expected } of cases) assert.deepEqual(parseRanges(header, 10), expected, header)
+  const many = (count: number): string =>
+    `bytes=${Array.from({ length: count }, (_, i) => `${2 * i}-${2 * i}`).join(',')}`
+  assert.equal(parseRanges(many(1024), 10_000).kind, 'ranges')
+  assert.equal(parseRanges(many(1025), 10_000).kind, 'whole')
+})
+
 test('any text gives a range inside the representation', () => {
   const digits = fc.string({
     unit: fc.constantFrom('b', 'y', 't', 'e', 's', '=', '-', ',', ' ', '0', '1', '9'),
@@ -80,7 +109,14 @@ test('any text gives a range inside the representation', () => {
   )
   fc.assert(
     fc.property(likely, size, (header, whole) => {
-      const range = parseRange(header, whole)
+      const range = parseRanges(header, whole)
+      if (range.kind === 'ranges') {
+        let last = 0
+        for (const { from, to } of range.ranges) {
+          assert.ok(last <= from && from < to && to <= whole)
+          last = to
+        }
+      }
       if (range.kind === 'range') assert.ok(0 <= range.from && range.from < range.to && range.to <= whole)
     }),
     { ...SEED, numRuns: 2000 },

@@ -18,9 +18,28 @@ const TRIXIE: Tree = {
   suite: 'trixie',
   // With what the two programs need, and what that needs.
   packages: [
-    ...['podman', 'skopeo', 'conmon', 'libacl1', 'libassuan9', 'libatomic1', 'libattr1', 'libaudit1', 'libbsd0'],
+    ...[
+      'podman',
+      'skopeo',
+      'conmon',
+      'libacl1',
+      'libassuan9',
+      'libatomic1',
+      'libattr1',
+      'libaudit1',
+      'libbsd0',
+    ],
     ...['libbz2-1.0', 'libc6', 'libcap-ng0', 'libcap2', 'libcrypt1', 'libgcc-s1', 'libglib2.0-0t64'],
-    ...['libgpg-error0', 'libgpgme11t64', 'libmd0', 'libpam0g', 'libpcre2-8-0', 'libseccomp2', 'libselinux1', 'libsemanage2'],
+    ...[
+      'libgpg-error0',
+      'libgpgme11t64',
+      'libmd0',
+      'libpam0g',
+      'libpcre2-8-0',
+      'libseccomp2',
+      'libselinux1',
+      'libsemanage2',
+    ],
     ...['libsepol2', 'libsqlite3-0', 'libsubid5', 'libsystemd0', 'netavark', 'runc'],
   ],
 }

@@ -4,7 +4,8 @@ import type { BlobReads } from '../download/contract.ts'
 import type { Catalog } from '../tags/catalog.ts'
 import { type Exchange, matchesEtag } from './exchange.ts'
 import type { RegistryTarget } from './registry-path.ts'
-import { rangeOf, sendRead, spanOf } from './send-read.ts'
+import { sendContent } from './send-content.ts'
+import { rangeOf } from './send-read.ts'
 
 /** What a blob is read with. */
 export interface BlobRooms {
@@ -15,7 +16,7 @@ export interface BlobRooms {
 }
 
 /**
- * Answers GET and HEAD of a blob, whole or a single range (OCI distribution-spec 1.1, "Pulling blobs"; RFC 9110 14).
+ * Answers GET and HEAD of a blob, whole or ranges (OCI distribution-spec 1.1, "Pulling blobs"; RFC 9110 14).
  * When the bytes cannot go on, the connection is cut: an answer is never completed with less or with others.
  */
 export async function readBlob(
@@ -51,16 +52,6 @@ export async function readBlob(
     exchange.begin(200, { ...headers, 'content-length': size }).end()
     return
   }
-  const range = rangeOf(exchange, [etag])
-  const read = await reads.open({
-    upstream,
-    repository,
-    authorization,
-    via,
-    digest,
-    size: hint,
-    span: spanOf(range),
-    signal,
-  })
-  await sendRead(exchange, read, range, headers)
+  const source = { upstream, repository, authorization, via, digest, size: hint, signal }
+  await sendContent(exchange, reads, source, rangeOf(exchange, [etag]), headers)
 }

@@ -7,7 +7,8 @@ import { HeaderNotForwardedError } from '../urls/errors.ts'
 import type { UrlContent, Urls } from '../urls/urls.ts'
 import { MethodNotAllowedError } from './errors.ts'
 import { type ClientRequest, headerOf, matchesEtag } from './exchange.ts'
-import { rangeOf, sendOrCut, sendRead, sendUnsatisfiable, spanOf } from './send-read.ts'
+import { sendContent } from './send-content.ts'
+import { rangeOf, sendOrCut, sendUnsatisfiable } from './send-read.ts'
 import { parseUrlTarget } from './url-path.ts'
 
 /** What the content of a URL is read with. */
@@ -24,7 +25,7 @@ const HEADER_NAME = /^[!#$%&'*+.^_`|~0-9a-z-]+$/
 const READS = ['GET', 'HEAD']
 
 /**
- * Answers GET and HEAD of `/url/<URL>`: the content of the URL, whole or a single range. `X-Darter-Digest` says which
+ * Answers GET and HEAD of `/url/<URL>`: the content of the URL, whole or ranges. `X-Darter-Digest` says which
  * digest it must have; `Authorization`, `Cookie` and the headers that `X-Darter-Forward` names go to the origin.
  */
 export async function readUrl(
@@ -86,10 +87,8 @@ async function answerWith(exchange: ClientRequest, content: UrlContent, reads: B
     return
   }
   const { name, source } = shared
-  const wanted = { digest: name, size: described.size, span: spanOf(range), signal }
-  const read = await reads.open({ ...source, ...wanted })
-  const sent = await sendRead(exchange, read, range, headers)
-  if (sent && !('unsatisfiable' in read) && read.to - read.from === read.size) content.learn(digest)
+  const wanted = { ...source, digest: name, size: described.size, signal }
+  if ((await sendContent(exchange, reads, wanted, range, headers)) === 'all') content.learn(digest)
   if (record.error instanceof OriginCorruptError) content.disprove()
 }
 

@@ -1,5 +1,5 @@
-import { formatContentRange, formatUnsatisfiedRange, ociErrorBody, parseRange } from '@darter/oci'
-import type { BlobReads, CallerSocket, SpanChoice } from '../download/contract.ts'
+import { formatContentRange, formatUnsatisfiedRange, ociErrorBody } from '@darter/oci'
+import type { BlobReads, CallerSocket } from '../download/contract.ts'
 import { codeOf } from './error-table.ts'
 import { ClientGoneError } from './errors.ts'
 import { type ClientRequest, headerOf } from './exchange.ts'
@@ -22,24 +22,17 @@ export function rangeOf(
   return condition === undefined || validators.includes(condition) ? range : undefined
 }
 
-/** What a `Range` header (undefined: none) asks for, once the size is known. */
-export function spanOf(range: string | undefined): SpanChoice {
-  return size => {
-    const wanted = parseRange(range, size)
-    return wanted.kind === 'range' ? wanted : wanted.kind
-  }
-}
-
 /**
  * Answers with what was read: 200, 206 or 416. When the bytes cannot go on, the connection is cut: an answer is never
  * completed with less or with others.
+ * @param partial - a range was asked for, even if that is all of the content.
  * @param headers - describe the content and its range support; those of the length are added.
  * @returns whether all of it was sent.
  */
 export async function sendRead(
   exchange: ClientRequest,
   read: Awaited<ReturnType<BlobReads['open']>>,
-  range: string | undefined,
+  partial: boolean,
   headers: Headers,
 ): Promise<boolean> {
   const { record } = exchange
@@ -48,7 +41,6 @@ export async function sendRead(
     return false
   }
   record.sources = read.sources
-  const partial = parseRange(range, read.size).kind === 'range'
   const response = exchange.begin(partial ? 206 : 200, {
     ...headers,
     'content-length': read.to - read.from,

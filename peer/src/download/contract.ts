@@ -28,9 +28,12 @@ export interface ByteSpan {
   readonly to: number
 }
 
-/** The part of a blob that a caller asked for. `isOpen`: from somewhere to the end, as those ask who want all of that. */
+/** The part of a blob that a caller asked for. */
 export interface ChosenSpan extends ByteSpan {
+  /** From somewhere to the end, as those ask who want all of that. */
   readonly isOpen?: true
+  /** How much the caller asked for at once, in bytes, where this is one of several parts of it. */
+  readonly of?: number
 }
 
 /** What a caller wants of a blob, once its size is known. */

@@ -20,10 +20,11 @@ import { type ReaderAnswer, ReaderDesk, type Reading } from './reader-desk.ts'
 
 const TICK_MS = 100
 const HASH_BYTES = 32
-/** Who reads from somewhere to the end of a blob, and so many bytes, has all of it fetched. */
-const REST_BYTES = 4 * 1024 * 1024
+/** Who reads so many bytes, and to the end of a blob or most of it, has all of it fetched. */
+const MUCH_BYTES = 4 * 1024 * 1024
+const MOST = 0.5
 /** How long such a reader waits for a chunk to come and to be believed, before it reads that one from the origin itself, ms. */
-const REST_PATIENCE_MS = 4_000
+const MUCH_PATIENCE_MS = 4_000
 
 type State =
   | { readonly kind: 'running' | 'complete' | 'full' }
@@ -358,11 +359,11 @@ export class Download implements LinkedDownload {
 
   // ---- readers
 
-  #readingOf({ from, to, isOpen }: ChosenSpan): Reading {
-    const length = to - from
-    if (length === this.stored.layout.size) return 'whole'
-    if (isOpen !== true) return 'part'
-    return length >= REST_BYTES || this.#ranges.appetite(this.#now()) === 'everything' ? 'rest' : 'part'
+  #readingOf({ from, to, isOpen, of = to - from }: ChosenSpan): Reading {
+    const { size } = this.stored.layout
+    if (to - from === size) return 'whole'
+    if (of >= MUCH_BYTES && (isOpen === true || of >= MOST * size)) return 'much'
+    return isOpen === true && this.#ranges.appetite(this.#now()) === 'everything' ? 'much' : 'part'
   }
 
   #answer(chunk: number, reading: Reading, since: number): ReaderAnswer {
@@ -380,7 +381,7 @@ export class Download implements LinkedDownload {
     if (reading === 'whole' || this.stored.layout.count === 1) return { kind: 'wait' }
     const now = this.#now()
     // Everything is on its way, for the whole swarm at once.
-    if (reading === 'rest' && now - since < REST_PATIENCE_MS) return { kind: 'wait' }
+    if (reading === 'much' && now - since < MUCH_PATIENCE_MS) return { kind: 'wait' }
     return { kind: this.#session.onlyOriginServes(chunk, now - since, now) ? 'origin' : 'wait' }
   }
 

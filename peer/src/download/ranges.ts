@@ -14,8 +14,8 @@ import type { Reading } from './reader-desk.ts'
 
 /** Blobs of which is remembered what ranges were read. */
 const MAX_RECORDS = 512
-/** How long everything is wanted after somebody left who read a blob to its end: the next one may read on from elsewhere, ms. */
-const REST_LINGER_MS = 1_000
+/** How long everything is wanted after somebody left who read much of it: the next one may read on from elsewhere, ms. */
+const MUCH_LINGER_MS = 1_000
 /** A download that readers of ranges have left stays ready for the next one, ms. */
 const RANGE_LINGER_MS = 60_000
 /** What is fetched in the background for nobody in particular ends when nothing has come for this long, ms. */
@@ -103,7 +103,7 @@ interface RangeReader {
   readonly origin: OriginRanges
   readonly aheadBytes: number
   readonly source: BlobSource
-  readonly reading: 'rest' | 'part'
+  readonly reading: 'much' | 'part'
 }
 
 /**
@@ -176,7 +176,7 @@ export class Ranges {
     this.#leftAt = now
     if (reading === 'part') return
     this.#whole--
-    const lingerMs = reading === 'whole' ? this.#options.lingerMs : REST_LINGER_MS
+    const lingerMs = reading === 'whole' ? this.#options.lingerMs : MUCH_LINGER_MS
     this.#wholeUntil = Math.max(this.#wholeUntil, now + lingerMs)
   }
 
@@ -197,7 +197,7 @@ export class Ranges {
     const reader = this.#readers.get(id)
     if (reader === undefined) throw new RangeError('this reader has ended')
     const { origin, aheadBytes: ahead, source } = reader
-    // For who reads to the end the next chunk may come with everything.
+    // For who reads much the next chunk may come with everything.
     const goesOn = reader.reading === 'part' ? this.#options.goesOn : () => false
     return origin.read(span, { source, ahead, goesOn, signal })
   }

@@ -6,8 +6,8 @@ import { WrongBytesSentError } from './errors.ts'
 export type Reading =
   /** All of it, so that the digest can still stop it before the last chunk. */
   | 'whole'
-  /** From somewhere to its end while all of it is fetched, and only what is believed by itself. */
-  | 'rest'
+  /** Much of it, so that all of it is fetched, and only what is believed by itself. */
+  | 'much'
   /** Some of it, and only what is believed by itself. */
   | 'part'
 

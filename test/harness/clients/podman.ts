@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
-import { writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { type Lab, run } from '@darter/testing'
+import { type Lab, newerProgram, run } from '@darter/testing'
 import { ARCHITECTURE, type Image } from '../images.ts'
 import { type Mirror, UPSTREAM } from '../mirror.ts'
 
@@ -9,11 +9,22 @@ import { type Mirror, UPSTREAM } from '../mirror.ts'
 export interface Podman {
   /** Pulls by tag or digest and checks the manifest's, the config's and all layers' digests. */
   pull(repository: string, reference: string, image: Image): Promise<void>
+  /** Directories that the files of each of its layers are in. */
+  layerDirs(): string[]
 }
 
-/** Prepares podman's configuration below the lab. */
-export function preparePodman(lab: Lab, mirror: Mirror): Podman {
-  const dir = lab.makeDir('podman')
+let count = 0
+
+/**
+ * Prepares podman's configuration below the lab: the system's podman, or with `partial` the newer one of {@link newerProgram},
+ * which fetches only those files of zstd:chunked layers that it does not have.
+ */
+export function preparePodman(
+  lab: Lab,
+  mirror: Mirror,
+  options: { readonly partial?: boolean } = {},
+): Podman {
+  const dir = lab.makeDir(`podman-${++count}`)
   const location = `${mirror.address}/${mirror.prefix}`.replace(/\/$/, '')
   const registries = join(dir, 'registries.conf')
   // The registry itself is a closed port: whatever arrives came through the mirror.
@@ -33,14 +44,25 @@ insecure = true
   )
   const authFile = join(dir, 'auth.json')
   writeFileSync(authFile, '{}')
+  const storage = join(dir, 'storage.conf')
+  writeFileSync(
+    storage,
+    `[storage]
+driver = "overlay"
+
+[storage.options.pull_options]
+enable_partial_images = "${options.partial === true}"
+`,
+  )
   const env = {
+    CONTAINERS_STORAGE_CONF: storage,
     CONTAINERS_REGISTRIES_CONF: registries,
     XDG_RUNTIME_DIR: dir,
     REGISTRY_AUTH_FILE: authFile,
   }
   const podman = (...args: readonly string[]) =>
     run(
-      'podman',
+      options.partial === true ? newerProgram('podman') : 'podman',
       [
         '--root',
         join(dir, 'root'),
@@ -57,6 +79,13 @@ insecure = true
       { env },
     )
   return {
+    layerDirs: () => {
+      const layers = join(dir, 'root', 'overlay')
+      if (!existsSync(layers)) return []
+      return readdirSync(layers)
+        .map(name => join(layers, name, 'diff'))
+        .filter(path => existsSync(path))
+    },
     async pull(repository, reference, image) {
       const name = `${UPSTREAM}/${repository}${reference.startsWith('sha256:') ? '@' : ':'}${reference}`
       await podman('pull', '--quiet', name)

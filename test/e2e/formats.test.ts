@@ -8,6 +8,7 @@ import { ARCHITECTURE, buildImage, type Image, noise, type Packing } from '../ha
 import { isBlobGet, type MeteredRequest, startMeter } from '../harness/meter.ts'
 import { NYDUS_FILES, nydusImage } from '../harness/nydus-image.ts'
 import { pushImage } from '../harness/push.ts'
+import { zstdChunked } from '../harness/zstd-chunked.ts'
 
 const KIB = 1024
 const MIB = 1024 * KIB
@@ -16,7 +17,7 @@ const CHUNK = 256 * KIB
 const LANDMARK_AT = 5 * MIB
 const READ = 512 * KIB
 
-const needed = requirePrograms(['docker-registry'])
+const needed = requirePrograms(['docker-registry'], { root: true, newer: ['skopeo'] })
 const lab = useLab('formats')
 
 /** An image of one layer: what its author put first, the mark behind it, and more. */
@@ -110,11 +111,15 @@ for (const withScheduler of [true, false]) {
   for (const packing of ['zstd:chunked', 'estargz'] as const) {
     test(`${packing}, ${where}: table, what comes first, the rest`, needed, async () => {
       const name = `${packing.replace(':', '-')}-${withScheduler ? 'swarm' : 'alone'}`
-      const { runs, bytes, size } = await touch(await startAll(name, lazyImage(name, packing), withScheduler))
+      const image =
+        packing === 'estargz' ? lazyImage(name, packing) : await zstdChunked(lab, lazyImage(name, 'none'))
+      const { runs, bytes, size } = await touch(await startAll(name, image, withScheduler))
       const chunks = Math.ceil(size / CHUNK)
       assert.equal(runs.flat().length, chunks - READ / CHUNK)
       assert.equal(runs[0]?.[0], chunks - 1, 'the table of contents at the end comes first')
-      assertOrder(runs, [chunks - 1, ...range(0, LANDMARK_AT / CHUNK)])
+      // skopeo marks no files.
+      const marked = packing === 'estargz' ? range(0, LANDMARK_AT / CHUNK) : []
+      assertOrder(runs, [chunks - 1, ...marked])
       assert(bytes < size + CHUNK, 'nothing is read twice for its format’s sake')
     })
   }

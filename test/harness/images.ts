@@ -3,11 +3,11 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { gzipSync, zstdCompressSync } from 'node:zlib'
 import { type Digest, parseDigest } from '@darter/oci'
-import { packEstargz, packZstdChunked } from './lazy-layers.ts'
+import { packEstargz } from './estargz.ts'
 import { tar, type TarEntry } from './tar.ts'
 
 /** How a layer's archive is packed. `stored` is a valid gzip stream that does not try to compress. */
-export type Packing = 'gzip' | 'stored' | 'zstd' | 'none' | 'estargz' | 'zstd:chunked'
+export type Packing = 'gzip' | 'stored' | 'zstd' | 'none' | 'estargz'
 
 export interface LayerSpec {
   readonly entries: readonly TarEntry[]
@@ -73,7 +73,6 @@ const MEDIA_TYPES = {
       zstd: 'application/vnd.oci.image.layer.v1.tar+zstd',
       none: 'application/vnd.oci.image.layer.v1.tar',
       estargz: 'application/vnd.oci.image.layer.v1.tar+gzip',
-      'zstd:chunked': 'application/vnd.oci.image.layer.v1.tar+zstd',
     },
   },
   docker: {
@@ -86,7 +85,6 @@ const MEDIA_TYPES = {
       zstd: 'application/vnd.docker.image.rootfs.diff.tar.zstd',
       none: 'application/vnd.docker.image.rootfs.diff.tar',
       estargz: 'application/vnd.docker.image.rootfs.diff.tar.gzip',
-      'zstd:chunked': 'application/vnd.docker.image.rootfs.diff.tar.zstd',
     },
   },
 } as const
@@ -108,7 +106,6 @@ function pack({ entries, packing }: LayerSpec): {
   readonly annotations?: Readonly<Record<string, string>>
 } {
   if (packing === 'estargz') return packEstargz(entries)
-  if (packing === 'zstd:chunked') return packZstdChunked(entries)
   const archive = tar(entries)
   if (packing === 'none') return { bytes: archive, archive }
   if (packing === 'zstd') return { bytes: zstdCompressSync(archive), archive }

@@ -44,18 +44,8 @@ insecure = true
   )
   const authFile = join(dir, 'auth.json')
   writeFileSync(authFile, '{}')
-  const storage = join(dir, 'storage.conf')
-  writeFileSync(
-    storage,
-    `[storage]
-driver = "overlay"
-
-[storage.options.pull_options]
-enable_partial_images = "${options.partial === true}"
-`,
-  )
   const env = {
-    CONTAINERS_STORAGE_CONF: storage,
+    ...(options.partial === true && { CONTAINERS_STORAGE_CONF: partialPulls(dir) }),
     CONTAINERS_REGISTRIES_CONF: registries,
     XDG_RUNTIME_DIR: dir,
     REGISTRY_AUTH_FILE: authFile,
@@ -103,4 +93,12 @@ enable_partial_images = "${options.partial === true}"
       )
     },
   }
+}
+
+/** Writes the storage configuration that docs/clients/podman.md tells of; returns its path. */
+function partialPulls(dir: string): string {
+  const path = join(dir, 'storage.conf')
+  const lines = ['[storage]', 'driver = "overlay"', '[storage.options.pull_options]']
+  writeFileSync(path, [...lines, 'enable_partial_images = "true"', ''].join('\n'))
+  return path
 }

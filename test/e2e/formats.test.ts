@@ -151,7 +151,7 @@ test(
   needed,
   async () => {
     const name = 'restarted'
-    const running = await startAll(name, lazyImage(name, 'zstd:chunked'), false)
+    const running = await startAll(name, lazyImage(name, 'estargz'), false)
     const { runs, size } = await touch(running, 12 * MIB, () => running.peer.restart())
     assert.deepEqual(
       running.meter.requests.filter(({ method, path }) => method === 'GET' && path.includes('/manifests/')),

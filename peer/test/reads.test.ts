@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { describe, it } from 'node:test'
+import { setImmediate } from 'node:timers/promises'
 import type { Origin } from '@darter/origin'
 import { seededRandom, systemClock } from '@darter/runtime'
 import { type ChunkStore, createMemoryStore } from '@darter/store'
 import { MIN_CHUNK_BYTES } from '@darter/swarm'
+import { until } from '@darter/testing'
 import fc from 'fast-check'
 import type { BlobRead, SpanChoice } from '../src/download/contract.ts'
 import { type Reads } from '../src/download/reads.ts'
@@ -75,6 +77,21 @@ const deed: fc.Arbitrary<Deed> = fc.oneof(
 )
 
 describe('reading a blob', () => {
+  it('reads what a stop left whole but unproven, also when its download is over before the first byte is taken', async () => {
+    const small = randomBytes(307, 3)
+    await using at = await bench(scriptedOrigin(small, []))
+    const { digest } = scriptedOrigin(small, [])
+    const left = await at.store.open(digest, small.length)
+    await left.writeChunk(0, small, createHash('sha256').update(small).digest())
+    left.release()
+    const read = await at.open({ size: small.length })
+    await until('the blob is proven', () => at.store.info(digest)?.complete === true && at.reads.active === 0)
+    await setImmediate()
+    const parts: Uint8Array[] = []
+    for await (const piece of read.body) parts.push(Uint8Array.from(piece))
+    assert.deepEqual(Buffer.concat(parts), Buffer.from(small))
+  })
+
   it('reads it from the origin once for all callers, and from the store afterwards', async () => {
     const source = scriptedOrigin(BLOB, [])
     await using at = await bench(source)
@@ -196,7 +213,7 @@ describe('reading a blob', () => {
     const slow = await at.open()
     const body = slow.body[Symbol.asyncIterator]()
     await body.next()
-    while (at.reads.active > 0) await new Promise(setImmediate)
+    while (at.reads.active > 0) await setImmediate()
     assert.ok(Buffer.from(BLOB).equals(await at.read()))
     await body.return?.()
   })

@@ -193,7 +193,12 @@ export class Download implements LinkedDownload {
 
   /** True until it takes no more readers. */
   get open(): boolean {
-    return this.#state.kind === 'running' || this.#state.kind === 'complete'
+    return !this.isOver && (this.#state.kind === 'running' || this.#state.kind === 'complete')
+  }
+
+  /** The blob is complete and its last reader has gone: whoever found this download before that finds the blob in the store. */
+  get isOver(): boolean {
+    return this.#released && this.#state.kind === 'complete'
   }
 
   /**

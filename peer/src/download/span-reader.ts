@@ -63,13 +63,17 @@ export function createSpanReader(options: {
 }): SpanReader {
   const { store, log, metrics, begin } = options
 
-  /** A caller's hold on where its bytes are; waits until the first chunk is there. */
+  /** A caller's hold on where its bytes are; waits until the first chunk is there. `again` finds out anew where they are. */
   const attach = async (
-    found: Download | StoredBlob,
+    where: Download | StoredBlob,
     request: OpenBlobRequest,
     span: ChosenSpan,
+    again: () => Promise<Download | StoredBlob>,
   ): Promise<Attached | 'pass-through'> => {
     const { signal } = request
+    let found = where
+    // It may have come to its end, with nobody reading, after it was found.
+    while (found instanceof Download && found.isOver) found = await again()
     if (!(found instanceof Download)) {
       const end = once(() => found.release(), signal)
       return {
@@ -208,10 +212,9 @@ export function createSpanReader(options: {
           // Only this download will tell if what was passed on is wrong.
           if (!settled) continue
           current.end(false)
-          const again = await attach(await begin(digest, layout.size, kind, request, settled), request, {
-            ...span,
-            from: position,
-          })
+          const find = () => begin(digest, layout.size, kind, request, settled)
+          const rest = { ...span, from: position }
+          const again = await attach(await find(), request, rest, find)
           attached = again === 'pass-through' ? undefined : again
           continue
         }
@@ -232,7 +235,9 @@ export function createSpanReader(options: {
     direct,
     read: async (found, request, kind, span) => {
       const { size } = found instanceof Download ? found.stored.layout : found.layout
-      const opened = await attach(found, request, span)
+      const opened = await attach(found, request, span, () =>
+        begin(request.digest, size, kind, request, false),
+      )
       if (opened === 'pass-through') return direct(request, kind, size, span)
       const counts = { fromDisk: 0, fromPeers: 0, fromOrigin: 0 }
       let socket: CallerSocket | undefined

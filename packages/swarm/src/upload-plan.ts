@@ -65,7 +65,7 @@ interface Waiting {
  * the uplink.
  *
  * The uploader offers its next free moment as a *slot* to the neighbour that waits for the fewest chunks of those that
- * lack something; the neighbour answers with a request or passes. So requests do not pile up at those who were first to
+ * lack something, of these to one that lacks the most; the neighbour answers with a request or passes. So requests do not pile up at those who were first to
  * have a chunk, and nobody idles while others have queues. At most one slot more than what hides a round trip is open.
  * A chunk that will be whole within a round trip is offered already.
  */

@@ -154,7 +154,7 @@ describe('control stream', () => {
     const hashes = new Uint8Array(randomBytes(32 * 4))
     const messages: PeerMessage[] = [
       { type: 'leave', blob: BLOB },
-      { type: 'vouch', blob: BLOB, size: 2 * MIB, hashes },
+      { type: 'vouch', blob: BLOB, size: MIB, hashes },
       { type: 'held', blob: BLOB, chunks: Array.from({ length: 65_536 }, (_, i) => i) },
     ]
     for (const message of messages) assert.equal(link.send(message), true)

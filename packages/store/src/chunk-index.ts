@@ -46,11 +46,8 @@ const PAGE_CHUNKS = 2048
 const PROOFS = { digest: 1, list: 2 } as const
 const INCOMPLETE = 0
 
-/** Version 1 cut small blobs into other chunks: what it knew is of no use, and the files of its blobs are removed like strangers. */
-const FORMAT = 2
+const FORMAT = 1
 const SCHEMA = `
-  DROP TABLE IF EXISTS chunks;
-  DROP TABLE IF EXISTS blobs;
   CREATE TABLE blobs (
     id INTEGER PRIMARY KEY,
     digest TEXT NOT NULL UNIQUE,

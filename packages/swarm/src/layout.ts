@@ -2,7 +2,7 @@ const KIB = 1024
 const MIB = 1024 * KIB
 
 /** The smallest chunk, in bytes; only a blob's last chunk (or a smaller blob's only one) is shorter. */
-export const MIN_CHUNK_BYTES = 512 * KIB
+export const MIN_CHUNK_BYTES = 256 * KIB
 /** The largest chunk, in bytes: it bounds what one request makes a peer hold in memory. */
 export const MAX_CHUNK_BYTES = 4 * MIB
 /** The largest blob that can be shared, in bytes (16 TiB). */
@@ -27,7 +27,7 @@ export interface ChunkLayout {
 }
 
 /**
- * The layout of a blob of `size` bytes: about 512 chunks, each a power of two between 512 KiB and 4 MiB.
+ * The layout of a blob of `size` bytes: about 512 chunks, each a power of two between 256 KiB and 4 MiB.
  * @throws {RangeError} when size is not a whole number from 0 to {@link MAX_BLOB_BYTES}.
  */
 export function chunkLayout(size: number): ChunkLayout {

@@ -2,6 +2,7 @@ import {
   Bitfield,
   type ChunkLayout,
   DownloadSession,
+  HeldReports,
   type Random,
   type SessionEffect,
   type UploadEffect,
@@ -39,7 +40,7 @@ export interface World {
   chunkSent(): void
   /** What sessions want of the origin and of the scheduler. */
   outside(peer: SimPeer, effect: OutsideEffect): void
-  chunkKept(peer: SimPeer, chunk: number): void
+  chunkKept(peer: SimPeer, chunk: number, from: 'origin' | 'neighbour'): void
   completed(peer: SimPeer): void
   gaveUp(peer: SimPeer): void
 }
@@ -58,6 +59,7 @@ export class SimPeer implements Listener {
   readonly zone: number
   readonly liar: boolean
   readonly held: Bitfield
+  readonly reports = new HeldReports()
   readonly session: DownloadSession
   readonly plan: UploadPlan
   readonly uplink: FairPipe
@@ -366,7 +368,7 @@ export class SimPeer implements Listener {
     )
     this.plan.chunkHeld(BLOB, chunk, now)
     this.#tell(-1, HELD, chunk)
-    this.#world.chunkKept(this, chunk)
+    this.#world.chunkKept(this, chunk, from === undefined ? 'origin' : 'neighbour')
     this.session.readerMoved(1, this.held.nextClear(0), now)
     if (!this.session.complete || this.over) return
     this.over = true

@@ -16,7 +16,6 @@ import { type OutsideEffect, SimPeer, TICK_MS, type World } from './sim-peer.ts'
 const CHUNK_BYTES = 1024 * 1024
 const SWARM_TICK_MS = 100
 const ALIVE_EVERY_MS = 400
-const REPORT_AT_CHUNKS = 8
 const REPORT_EVERY_MS = 100
 /** A run that takes this many times the bound is over. */
 const PATIENCE = 8
@@ -62,7 +61,6 @@ class Simulation {
   readonly #borders = new Map<string, SerialPipe>()
   readonly #right: readonly Uint8Array[]
   readonly #reads = new Map<SimPeer, Map<number, OriginRead>>()
-  readonly #unreported = new Map<SimPeer, number[]>()
   readonly #blamed = new Set<string>()
   /** The neighbours that each peer was told last. */
   readonly #lists = new Map<SimPeer, ReadonlySet<string>>()
@@ -136,7 +134,7 @@ class Simulation {
       cross: (from, to) => this.#cross(from, to, chunkMs),
       chunkSent: () => void this.#sentChunks++,
       outside: (peer, effect) => this.#act(peer, effect),
-      chunkKept: (peer, chunk) => this.#kept(peer, chunk),
+      chunkKept: (peer, chunk, from) => this.#kept(peer, chunk, from),
       completed: peer => this.#completed(peer),
       gaveUp: peer => {
         this.#gaveUp++
@@ -172,19 +170,16 @@ class Simulation {
     this.#toSwarm(now => this.#swarm.leave(peer.id, now))
   }
 
-  #kept(peer: SimPeer, chunk: number): void {
+  #kept(peer: SimPeer, chunk: number, from: 'origin' | 'neighbour'): void {
     const { count } = peer.held
     if (++this.#progress[count]! === Math.ceil(this.#peers.length / 2))
       this.#medianAt[count] = this.#events.now
-    const unreported = this.#unreported.get(peer) ?? []
-    this.#unreported.set(peer, unreported)
-    unreported.push(chunk)
-    if (unreported.length >= REPORT_AT_CHUNKS) this.#report(peer)
+    if (peer.reports.holds(chunk, from, this.#events.now)) this.#report(peer)
   }
 
   #completed(peer: SimPeer): void {
     this.#open--
-    this.#unreported.delete(peer)
+    peer.reports.clear()
     this.#join(peer, false)
     if (peer.session.verifiedHashes !== undefined || peer.liar) return
     this.#toSwarm(() => void this.#swarm.vouch(peer.id, Buffer.concat(this.#right)))
@@ -309,14 +304,13 @@ class Simulation {
   }
 
   #reportAll(): void {
-    for (const peer of this.#unreported.keys()) this.#report(peer)
+    for (const peer of this.#peers) this.#report(peer)
     this.#events.after(REPORT_EVERY_MS, () => this.#reportAll())
   }
 
   #report(peer: SimPeer): void {
-    const chunks = this.#unreported.get(peer)
-    this.#unreported.delete(peer)
-    if (chunks !== undefined && !peer.gone) this.#toSwarm(now => this.#swarm.held(peer.id, chunks, now))
+    const chunks = peer.gone ? [] : peer.reports.take(this.#events.now)
+    if (chunks.length > 0) this.#toSwarm(now => this.#swarm.held(peer.id, chunks, now))
   }
 
   #toSwarm(tell: (now: number) => void): void {

@@ -129,10 +129,10 @@ export class BlobSwarm {
     if (pace === this.#pace) return
     const needy = this.#paced
     this.#count(false)
-    for (let i = this.#leases.size; i > 0; i--) this.#pace.ended()
+    for (let i = this.#leases.working; i > 0; i--) this.#pace.ended()
     this.#pace = pace
     this.#count(needy)
-    for (let i = this.#leases.size; i > 0; i--) pace.granted(now)
+    for (let i = this.#leases.working; i > 0; i--) pace.granted(now)
   }
 
   takeEffects(): SwarmEffect[] {
@@ -182,14 +182,12 @@ export class BlobSwarm {
   held(id: string, chunks: readonly number[], now: number): void {
     const member = this.#members.get(id)
     if (member === undefined || member.discounted) return
-    for (const chunk of chunks) {
-      if (!member.held.set(chunk)) continue
-      if (this.#leases.lesseeOf(chunk) === id) {
-        this.#pace.received(this.layout.length(chunk), now)
-        this.#progressed(id, now)
-      }
+    const news = chunks.filter(chunk => member.held.set(chunk))
+    for (const chunk of news) {
+      if (this.#leases.lesseeOf(chunk) === id) this.#pace.received(this.layout.length(chunk), now)
       this.#leases.held(chunk)
     }
+    if (this.#leases.told(id, news, now) > 0) this.#progressed(id, now)
     member.failures = 0
     this.#grant(now)
   }
@@ -323,7 +321,7 @@ export class BlobSwarm {
   }
 
   #ended(lease: Lease): void {
-    this.#pace.ended()
+    if (!lease.ending) this.#pace.ended()
     this.#leaseCountChanged(lease.peer)
   }
 
@@ -367,11 +365,17 @@ export class BlobSwarm {
     return this.#members.get(this.#seekers.next(Math.min(most, even)) ?? '')
   }
 
+  /** Those who will read where a lease is about to end are granted theirs now: they find the origin free. */
+  #foresee(now: number): void {
+    for (let found = this.#leases.foresee(this.#pace.share, now); found > 0; found--) this.#pace.ended()
+  }
+
   #grant(now: number): void {
     const seeking = this.#seekers.size + this.#seekingSeeds.size
     this.#count(this.#leases.size > 0 || (this.#leases.free > 0 && seeking > 0))
     if (this.#leases.free === 0 || seeking === 0 || this.#pace.pausedUntil > now) return
-    while (this.#wholeOnly ? this.#leases.size === 0 : this.#pace.mayGrant(this.#leases.size, now)) {
+    if (!this.#wholeOnly) this.#foresee(now)
+    while (this.#wholeOnly ? this.#leases.size === 0 : this.#pace.mayGrant(this.#leases.working, now)) {
       const member = this.#nextLessee(now)
       if (member === undefined) return
       const lease = this.#leases.grant(member.id, this.#wholeOnly ? 0 : member.from, now)

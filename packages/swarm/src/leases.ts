@@ -1,5 +1,6 @@
 import { type Run, runBorder } from './extents.ts'
 import { IndexSet } from './index-set.ts'
+import { LeaseForecast } from './lease-forecast.ts'
 
 /** The word that one peer may fetch chunks [from, to) from the origin now. */
 export interface Lease extends Run {
@@ -9,6 +10,14 @@ export interface Lease extends Run {
   deadline: number
   /** Something was heard of it. */
   begun: boolean
+  /** When it was granted, ms. */
+  readonly grantedAt: number
+  /** When its peer last told of chunks of it, ms. */
+  heardAt: number | undefined
+  /** Chunks of it that its peer has not told of. */
+  left: number
+  /** It is about to end: another one may be granted in its stead. */
+  ending: boolean
 }
 
 /** How long a lease lives without a sign of progress, ms. */
@@ -40,6 +49,8 @@ export class LeaseBook {
   #longest: number
   #firstByteMs: number
   #nextId = 1
+  readonly #forecast = new LeaseForecast()
+  #ending = 0
 
   /** @param longest the length of a run, in chunks. */
   constructor(chunks: number, longest: number, times: LeaseTimes = DEFAULT_LEASE_TIMES) {
@@ -57,6 +68,11 @@ export class LeaseBook {
     return this.#leases.size
   }
 
+  /** Leases at work that are not about to end. */
+  get working(): number {
+    return this.#leases.size - this.#ending
+  }
+
   /** Chunks that could be leased now. */
   get free(): number {
     return this.#free.size
@@ -70,6 +86,36 @@ export class LeaseBook {
   /** The peer that has a lease for a chunk. */
   lesseeOf(chunk: number): string | undefined {
     return this.#leases.get(this.#leaseOf[chunk] ?? 0)?.peer
+  }
+
+  /** A peer tells that it holds chunks now that it did not hold before; returns how many of them it had a lease for. */
+  told(peer: string, chunks: readonly number[], now: number): number {
+    const counts = new Map<Lease, number>()
+    for (const chunk of chunks) {
+      const lease = this.#leases.get(this.#leaseOf[chunk] ?? 0)
+      if (lease?.peer === peer) counts.set(lease, (counts.get(lease) ?? 0) + 1)
+    }
+    let total = 0
+    for (const [lease, count] of counts) {
+      this.#forecast.heard(lease, count, now)
+      lease.heardAt = now
+      lease.left -= count
+      total += count
+    }
+    return total
+  }
+
+  /** Finds leases that are about to end, at most until `most` are; returns how many more are now. */
+  foresee(most: number, now: number): number {
+    let found = 0
+    for (const lease of this.#leases.values()) {
+      if (this.#ending >= most) break
+      if (lease.ending || !this.#forecast.isEnding(lease, now)) continue
+      lease.ending = true
+      this.#ending++
+      found++
+    }
+    return found
   }
 
   /** One more peer holds a chunk. */
@@ -99,7 +145,18 @@ export class LeaseBook {
     const id = this.#nextId++
     while (end < border && this.#free.delete(end)) this.#leaseOf[end++] = id
     const deadline = now + this.#firstByteMs
-    const lease: Lease = { id, peer, from: start, to: end, deadline, begun: false }
+    const lease: Lease = {
+      id,
+      peer,
+      from: start,
+      to: end,
+      deadline,
+      begun: false,
+      grantedAt: now,
+      heardAt: undefined,
+      left: end - start,
+      ending: false,
+    }
     this.#leases.set(id, lease)
     const own = this.#byPeer.get(peer)
     if (own === undefined) this.#byPeer.set(peer, new Set([lease]))
@@ -120,6 +177,7 @@ export class LeaseBook {
     const lease = this.#leases.get(id)
     if (lease?.peer !== peer) return undefined
     this.#leases.delete(id)
+    if (lease.ending) this.#ending--
     const own = this.#byPeer.get(peer)
     own?.delete(lease)
     if (own?.size === 0) this.#byPeer.delete(peer)

@@ -15,7 +15,7 @@ const TOO_SLOW = 1.5
  * How many chunks are on their way at the same moment. The fewer the better for a swarm: a chunk can be passed on only when it
  * is whole, so that two that share an uplink are both as late as the second one. Who hears of an arrival only later than the
  * last byte has left needs a second one, or the uplink idles meanwhile. But one slow receiver must not idle
- * the uplink: when no chunk has ended for much longer than usual, one more may be sent beside it. And where the word of an arrival
+ * the uplink: when no chunk has ended for much longer than one takes, one more may be sent beside it. And where the word of an arrival
  * takes long for other reasons than the queue here (distance, receivers that are busy), more are needed to fill the uplink: there is
  * one more as long as chunks take less than `queueRatio` times the least that one took lately (as TCP Vegas judges its window).
  */
@@ -63,7 +63,9 @@ export class UploadPace {
   /** Whether another chunk may be sent now. */
   mayStart(now: number): boolean {
     if (this.#sending < this.#allowed) return true
-    const patience = Math.max(MIN_PATIENCE_MS, PATIENCE_FACTOR * (this.#intervalMs || FIRST_INTERVAL_MS))
+    // Chunks that share an uplink end in bursts: none ends for about as long as one takes, and nothing is held up.
+    const usual = Math.max(this.#intervalMs, this.#tookMs)
+    const patience = Math.max(MIN_PATIENCE_MS, PATIENCE_FACTOR * (usual || FIRST_INTERVAL_MS))
     this.#scarce = true
     if (now - this.#lastEvent < patience || this.#allowed >= this.#max) return false
     this.#allowed++

@@ -34,7 +34,7 @@ export interface UploadLimits {
 
 /** The bounds that production starts from. */
 export const DEFAULT_UPLOAD_LIMITS: UploadLimits = {
-  minUploads: 2,
+  minUploads: 4,
   maxUploads: 32,
   queueRatio: 2,
   maxWaiting: 64,
@@ -46,6 +46,11 @@ export const DEFAULT_UPLOAD_LIMITS: UploadLimits = {
 const MAX_DEPTH = 32
 /** Where chunks take longer than this one after another, none is promised ahead, ms. */
 const SLOW_MS = 2_000
+/**
+ * Slots beside what is being sent, for each chunk that passes in a round trip: some are passed back or answered late, and the
+ * uplink idles when none is left.
+ */
+const SLOTS_PER_PASSING = 1.5
 const ROUND_TRIP_WEIGHT = 0.2
 
 interface Waiting {
@@ -308,12 +313,15 @@ export class UploadPlan {
     }
   }
 
-  /** Slots and sendings at the same moment: one that is sent, and as many as pass in a round trip. */
+  /** Slots and sendings at the same moment: those that are sent, and enough for what passes in a round trip. */
   #depth(): number {
     const interval = this.#pace.intervalMs
     if (interval === 0) return this.#limits.minUploads + 1
     if (interval > SLOW_MS) return this.#pace.allowed
-    return Math.min(MAX_DEPTH, this.#pace.allowed + Math.max(1, Math.ceil(this.#roundTripMs / interval)))
+    return Math.min(
+      MAX_DEPTH,
+      this.#pace.allowed + Math.max(1, Math.ceil((SLOTS_PER_PASSING * this.#roundTripMs) / interval)),
+    )
   }
 
   #hungriest(): Need | undefined {

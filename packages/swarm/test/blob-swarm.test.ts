@@ -49,6 +49,37 @@ describe('a blob’s swarm', () => {
     assert.equal(zones.filter(zone => zone === 0).length, 2)
   })
 
+  it('grants the next lease before it hears of the end of the last one, so that the origin does not idle', () => {
+    const pace = createPace({ ...DEFAULT_SWARM_SHAPE, firstLeases: 1, maxLeases: 1 })
+    const swarm = swarmOf(8, 1, pace)
+    let most = 0
+    let early = 0
+    const open = new Map<number, Effect<'lease'>>()
+    const read = (lease: Effect<'lease'>, from: number): void => {
+      for (let chunk = lease.from; chunk < lease.toChunk; chunk++) {
+        const now = from + 100 + (chunk - lease.from) * 10
+        swarm.held(lease.to, [chunk], now)
+        for (const next of taken(swarm, 'lease')) {
+          if (chunk < lease.toChunk - 1) early++
+          open.set(next.lease, next)
+        }
+        most = Math.max(most, open.size)
+      }
+    }
+    for (const lease of taken(swarm, 'lease')) open.set(lease.lease, lease)
+    for (let now = 0, i = 0; i < 40; now += 1_000, i++) {
+      for (const lease of Array.from(open.values())) {
+        read(lease, now)
+        open.delete(lease.lease)
+        swarm.leaseEnd(lease.to, lease.lease, 'done', {}, now + 300)
+        swarm.leaseDemand(lease.to, 4, 0, now + 300)
+        for (const next of taken(swarm, 'lease')) open.set(next.lease, next)
+      }
+    }
+    assert.ok(early > 5, `${early}`)
+    assert.ok(most <= 3, `${most}`)
+  })
+
   it('gives no lease before the time that the origin asked to wait, for any blob of this upstream', () => {
     const pace = createPace(DEFAULT_SWARM_SHAPE)
     const [first, second] = [swarmOf(4, 1, pace), swarmOf(4, 1, pace)]

@@ -158,6 +158,80 @@ describe('lease book', () => {
   })
 })
 
+describe('the forecast of a lease’s end', () => {
+  const FIRST_MS = 100
+  const GAP_MS = 10
+
+  /** A book of leases of 8 chunks, that has seen some to their end: the word of the first chunk takes 100 ms, each other 10 ms. */
+  function practised(): LeaseBook {
+    const book = new LeaseBook(160, 8)
+    for (let round = 0; round < 10; round++) readWhole(book, round * 1_000)
+    return book
+  }
+
+  function readWhole(book: LeaseBook, grantedAt: number): void {
+    const lease = book.grant('a', 0, grantedAt)!
+    for (let chunk = lease.from; chunk < lease.to; chunk++) {
+      const now = grantedAt + FIRST_MS + (chunk - lease.from) * GAP_MS
+      assert.equal(book.told('a', [chunk], now), 1)
+      book.held(chunk)
+    }
+    book.end(lease.id, 'a')
+  }
+
+  it('says nothing before it has seen one at work', () => {
+    const book = new LeaseBook(8, 8)
+    book.grant('a', 0, 0)
+    assert.equal(book.foresee(8, 900), 0)
+    assert.equal(book.working, 1)
+  })
+
+  it('lets the next one begin so early that its first chunk comes right behind the last one of this', () => {
+    const book = practised()
+    const lease = book.grant('a', 0, 20_000)!
+    const lastAt = 20_000 + FIRST_MS + (lease.to - lease.from - 1) * GAP_MS
+    assert.equal(book.foresee(8, lastAt + GAP_MS - FIRST_MS - 1), 0)
+    assert.equal(book.foresee(8, lastAt + GAP_MS - FIRST_MS), 1)
+    assert.deepEqual([book.size, book.working], [1, 0])
+    assert.equal(book.foresee(8, lastAt), 0, 'not twice')
+  })
+
+  it('waits for a lease whose chunks come late', () => {
+    const book = practised()
+    const lease = book.grant('a', 0, 20_000)!
+    book.told('a', [lease.from], 20_500)
+    const left = lease.to - lease.from - 1
+    // The late one moved what is expected of others by a fifth.
+    const firstMs = FIRST_MS + (500 - FIRST_MS) / 5
+    assert.equal(book.foresee(8, 20_500 + (left + 1) * GAP_MS - firstMs - 1), 0)
+    assert.equal(book.foresee(8, 20_500 + (left + 1) * GAP_MS - firstMs), 1)
+  })
+
+  it('goes no further ahead than it is asked to', () => {
+    const book = practised()
+    for (let i = 0; i < 4; i++) book.grant('b', 0, 20_000)
+    assert.equal(book.foresee(3, 21_000), 3)
+    assert.equal(book.working, 1)
+  })
+
+  it('counts a lease no more than once, however it ends', () => {
+    const book = practised()
+    const lease = book.grant('b', 0, 20_000)!
+    book.grant('b', 0, 20_000)
+    assert.equal(book.foresee(8, 20_900), 2)
+    book.end(lease.id, 'b')
+    assert.deepEqual([book.size, book.working], [1, 0])
+    assert.equal(book.lapse(30_000).length, 1)
+    assert.deepEqual([book.size, book.working], [0, 0])
+  })
+
+  it('learns nothing from chunks that somebody else brings', () => {
+    const book = new LeaseBook(8, 8)
+    book.grant('a', 0, 0)
+    assert.equal(book.told('b', [0, 1], 5), 0)
+  })
+})
+
 describe('lease seekers', () => {
   it('takes the zone with the fewest so far, there one with the fewest now', () => {
     const seekers = new LeaseSeekers(seeded(4))

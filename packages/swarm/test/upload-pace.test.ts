@@ -52,6 +52,21 @@ describe('the pace of uploads', () => {
     assert.ok(pace.mayStart(1500))
   })
 
+  it('sends no more because chunks that share an uplink end together, with pauses between', () => {
+    const pace = new UploadPace(LEAST, MAX, 2)
+    let now = 0
+    for (let burst = 0; burst < 100; burst++) {
+      const startedAt = now
+      let sending = 0
+      for (; pace.mayStart(now); sending++) pace.started(now)
+      assert.ok(sending <= LEAST + 3, `${sending}`)
+      now += 200 * sending
+      // Much longer than from the first one's end to the last one's.
+      if (burst > 0) assert.ok(!pace.mayStart(now - 1))
+      for (; sending > 0; sending--) pace.ended(true, startedAt, now)
+    }
+  })
+
   it('fills the uplink where the word of an arrival comes late, and little more', () => {
     for (const late of [60, 100, 150]) {
       const { busy, allowed } = run(800, () => late)

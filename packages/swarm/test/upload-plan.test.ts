@@ -70,6 +70,43 @@ describe('an upload plan', () => {
     assert.equal(sends.length, 2)
   })
 
+  it('promises half as much again as passes in a round trip, beside what it sends', () => {
+    const ROUND_TRIP_MS = 80
+    const CHUNK_MS = 20
+    const chunks = 400
+    const plan = new UploadPlan(seeded(1), { minUploads: 1, maxUploads: 1 })
+    plan.open(BLOB, Bitfield.full(chunks))
+    for (let i = 0; i < 20; i++) plan.neighbourUp(BLOB, `n${i}`, new Bitfield(chunks), 0)
+    const due: { readonly at: number; readonly run: (now: number) => void }[] = []
+    let engaged = 0
+    let most = 0
+    const perform = (now: number): void => {
+      for (const { type, to, chunk } of plan.takeEffects()) {
+        if (type === 'slot') {
+          engaged++
+          due.push({ at: now + ROUND_TRIP_MS, run: at => plan.requested(BLOB, to, chunk, at) })
+        } else if (type === 'send') {
+          due.push({
+            at: now + CHUNK_MS,
+            run: at => {
+              engaged--
+              plan.sent(BLOB, to, chunk, true, at)
+            },
+          })
+        }
+      }
+      most = Math.max(most, engaged)
+    }
+    perform(0)
+    for (let step = 0; step < 800 && due.length > 0; step++) {
+      due.sort((a, b) => a.at - b.at)
+      const { at, run } = due.shift()!
+      run(at)
+      perform(at)
+    }
+    assert.equal(most, 1 + (1.5 * ROUND_TRIP_MS) / CHUNK_MS)
+  })
+
   it('offers a chunk that is nearly there, and sends it when it is held', () => {
     const plan = planWith([0], ['a'])
     plan.takeEffects()

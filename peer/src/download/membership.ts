@@ -2,16 +2,13 @@ import { createHash } from 'node:crypto'
 import { type Link, LinkProtocolError, LinkStalledError, type SchedulerLink } from '@darter/exchange'
 import type { Logger } from '@darter/runtime'
 import type { StoredBlob } from '@darter/store'
-import type { LinkDeed } from '@darter/swarm'
+import { HeldReports, type LinkDeed } from '@darter/swarm'
 import type { ContentPlace, PeerAddress, PeerMessage } from '@darter/wire'
 import type { BlobSource } from './contract.ts'
 import type { Neighbourhood } from './neighbourhood.ts'
 import type { ContentKind } from './origin-reader.ts'
 
 const RELINK_EVERY_MS = 2_000
-const REPORT_AT_CHUNKS = 8
-/** How long the scheduler may wait to hear of chunks that came from neighbours, ms: it decides nothing by them soon. */
-const REPORT_LATER_MS = 5_000
 const HASH_BYTES = 32
 
 /** A word for an upstream that does not tell its name, though whoever guesses the name can check it. */
@@ -36,15 +33,11 @@ export class Membership {
   readonly #zone: string
   readonly #onLinked: (id: string, far: boolean) => void
   readonly #stopping = new AbortController()
+  readonly #reports = new HeldReports()
   #wanted = new Map<string, PeerAddress>()
   readonly #linked = new Set<string>()
   /** Neighbours that stalled: this download does not go back to them. */
   readonly #avoided = new Set<string>()
-  /** Chunks from the origin, which keep others from being sent there. */
-  #unreported: number[] = []
-  /** Chunks from neighbours, and since when the scheduler has not heard of them. */
-  #later: number[] = []
-  #laterSince = 0
   #relinkAt = 0
 
   /**
@@ -79,8 +72,7 @@ export class Membership {
   /** Tells the scheduler all that is held, and whether more is wanted. */
   join(wants: boolean): void {
     const { digest, held, layout } = this.#stored
-    this.#unreported = []
-    this.#later = []
+    this.#reports.clear()
     if (!wants && held.count === 0) {
       this.tell({ type: 'leave', blob: digest })
       return
@@ -106,28 +98,18 @@ export class Membership {
   /** A chunk is held now: neighbours hear of it at once, the scheduler soon, or later when it came from a neighbour. */
   holds(chunk: number, hash: Uint8Array, from: 'origin' | 'neighbour', now: number): void {
     this.#neighbourhood.pushHave(this.#stored.digest, chunk, hash)
-    if (from === 'neighbour') {
-      if (this.#later.length === 0) this.#laterSince = now
-      this.#later.push(chunk)
-      return
-    }
-    this.#unreported.push(chunk)
-    if (this.#unreported.length >= REPORT_AT_CHUNKS) this.report(now)
+    if (this.#reports.holds(chunk, from, now)) this.report(now)
   }
 
   /** A chunk is not held any more. */
   lost(chunk: number): void {
-    this.#unreported = this.#unreported.filter(held => held !== chunk)
-    this.#later = this.#later.filter(held => held !== chunk)
+    this.#reports.lost(chunk)
   }
 
-  /** Tells the scheduler what it has not been told yet. */
+  /** Tells the scheduler what it has not been told yet, as far as it is due. */
   report(now: number): void {
-    const due = this.#later.length > 0 && now - this.#laterSince >= REPORT_LATER_MS
-    if (this.#unreported.length === 0 && !due) return
-    this.tell({ type: 'held', blob: this.#stored.digest, chunks: [...this.#unreported, ...this.#later] })
-    this.#unreported = []
-    this.#later = []
+    const chunks = this.#reports.take(now)
+    if (chunks.length > 0) this.tell({ type: 'held', blob: this.#stored.digest, chunks })
   }
 
   /** Vouches for the chunk list of a blob whose digest was right. */

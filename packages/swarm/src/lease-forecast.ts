@@ -1,0 +1,37 @@
+import type { Lease } from './leases.ts'
+
+/** Of each new measurement in the averages. */
+const WEIGHT = 0.2
+
+/**
+ * When the origin will have sent what one blob's leases cover. The word that a lease has ended reaches the scheduler some
+ * time after the origin's last byte, and the next lease takes as long again until its request is there: an origin that few
+ * read at the same moment would idle meanwhile. So a lease counts as ending as soon as the request of one that is granted
+ * now would find it ended, judged by how long others took.
+ */
+export class LeaseForecast {
+  /** From a grant to the word of its first chunk, ms; 0: not known. */
+  #firstMs = 0
+  /** From the word of one chunk of a lease to that of its next one, ms; 0: not known. */
+  #gapMs = 0
+
+  /** More chunks of a lease came, says its peer; the lease says what was known of it before. */
+  heard(lease: Readonly<Lease>, chunks: number, now: number): void {
+    if (lease.heardAt === undefined) this.#firstMs = smoothed(this.#firstMs, now - lease.grantedAt)
+    else this.#gapMs = smoothed(this.#gapMs, (now - lease.heardAt) / chunks)
+  }
+
+  /** Whether the first chunk under a lease that is granted now would come after this one's last, or right behind it. */
+  isEnding({ heardAt, grantedAt, left }: Readonly<Lease>, now: number): boolean {
+    if (this.#gapMs === 0) return false
+    const last =
+      heardAt === undefined
+        ? grantedAt + this.#firstMs + (left - 1) * this.#gapMs
+        : heardAt + left * this.#gapMs
+    return now + this.#firstMs - this.#gapMs >= last
+  }
+}
+
+function smoothed(known: number, measured: number): number {
+  return known === 0 ? measured : known + WEIGHT * (measured - known)
+}

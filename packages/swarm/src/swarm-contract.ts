@@ -30,7 +30,7 @@ export interface SwarmShape {
 
 /** The shape that production starts from. */
 export const DEFAULT_SWARM_SHAPE = {
-  degree: 10,
+  degree: 8,
   firstLeases: 4,
   maxLeases: 32,
   maxLeasesPerPeer: 4,

@@ -80,7 +80,7 @@ export class BlobSwarm {
     this.#leases = new LeaseBook(layout.count, runChunks(layout), shape.leaseTimes)
     this.#seekers = new LeaseSeekers(random)
     this.#seekingSeeds = new LeaseSeekers(random)
-    this.#graph = new NeighbourGraph(shape.degree, shape.crossLinks ?? shape.degree * 2, random)
+    this.#graph = new NeighbourGraph(shape.degree, shape.crossLinks, random)
     this.#shape = shape
     this.#pace = pace
     this.#list = new VerifiedList(layout.count, (to, hashes) =>

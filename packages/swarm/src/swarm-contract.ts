@@ -17,8 +17,8 @@ export type SwarmEffect =
 export interface SwarmShape {
   /** Neighbours of each wanting peer. */
   readonly degree: number
-  /** Edges between neighbours across each zone's border; twice the degree when left out. */
-  readonly crossLinks?: number
+  /** Edges between neighbours across each zone's border. */
+  readonly crossLinks: number
   /** Leases on one upstream at first: bounds the connections that its origin sees. */
   readonly firstLeases?: number
   /** Leases on one upstream at the same time, over all peers, at most (but one for each blob). */
@@ -30,7 +30,8 @@ export interface SwarmShape {
 
 /** The shape that production starts from. */
 export const DEFAULT_SWARM_SHAPE = {
-  degree: 8,
+  degree: 10,
+  crossLinks: 16,
   firstLeases: 4,
   maxLeases: 32,
   maxLeasesPerPeer: 4,

@@ -134,7 +134,7 @@ export class SimPeer implements Listener {
   heardHeld(from: number, chunk: number, load: number, at: number): void {
     if (this.gone) return
     const id = this.#world.ids[from]!
-    this.plan.neighbourCovers(BLOB, id, chunk, load)
+    this.plan.neighbourHas(BLOB, id, chunk, load)
     if (this.over) return
     this.session.neighbourHas(id, chunk, this.#world.right[chunk]!)
     this.session.neighboursChanged(at)
@@ -143,7 +143,7 @@ export class SimPeer implements Listener {
   heardExpected(from: number, chunk: number, load: number): void {
     if (this.gone) return
     const id = this.#world.ids[from]!
-    this.plan.neighbourCovers(BLOB, id, chunk, load)
+    this.plan.neighbourExpects(BLOB, id, chunk, load)
     this.session.neighbourExpects(id, chunk)
   }
 

@@ -3,6 +3,7 @@ import { runChunks } from './extents.ts'
 import { NeighbourGraph } from './graph.ts'
 import type { ChunkLayout } from './layout.ts'
 import { LeaseSeekers } from './lease-seekers.ts'
+import { LeaseRamp } from './lease-ramp.ts'
 import { type Lease, LeaseBook } from './leases.ts'
 import { OriginPace } from './origin-pace.ts'
 import type { Random } from './random.ts'
@@ -52,6 +53,7 @@ export class BlobSwarm {
   readonly layout: ChunkLayout
   readonly #members = new Map<string, Member>()
   readonly #leases: LeaseBook
+  readonly #ramp = new LeaseRamp()
   readonly #seekers: LeaseSeekers
   /** The seeds among those that seek a lease. */
   readonly #seekingSeeds: LeaseSeekers
@@ -187,7 +189,10 @@ export class BlobSwarm {
       if (this.#leases.lesseeOf(chunk) === id) this.#pace.received(this.layout.length(chunk), now)
       this.#leases.held(chunk)
     }
-    if (this.#leases.told(id, news, now) > 0) this.#progressed(id, now)
+    if (this.#leases.told(id, news, now) > 0) {
+      this.#ramp.received()
+      this.#progressed(id, now)
+    }
     member.failures = 0
     this.#grant(now)
   }
@@ -370,12 +375,18 @@ export class BlobSwarm {
     for (let found = this.#leases.foresee(this.#pace.share, now); found > 0; found--) this.#pace.ended()
   }
 
+  #mayGrant(now: number): boolean {
+    if (this.#wholeOnly) return this.#leases.size === 0
+    const { working } = this.#leases
+    return this.#pace.mayGrant(working) && this.#ramp.mayGrant(working, now)
+  }
+
   #grant(now: number): void {
     const seeking = this.#seekers.size + this.#seekingSeeds.size
     this.#count(this.#leases.size > 0 || (this.#leases.free > 0 && seeking > 0))
     if (this.#leases.free === 0 || seeking === 0 || this.#pace.pausedUntil > now) return
     if (!this.#wholeOnly) this.#foresee(now)
-    while (this.#wholeOnly ? this.#leases.size === 0 : this.#pace.mayGrant(this.#leases.working, now)) {
+    while (this.#mayGrant(now)) {
       const member = this.#nextLessee(now)
       if (member === undefined) return
       const lease = this.#leases.grant(member.id, this.#wholeOnly ? 0 : member.from, now)
@@ -384,6 +395,7 @@ export class BlobSwarm {
       this.#seekersLike(member).granted(member.zone)
       this.#seek(member, now)
       this.#pace.granted(now)
+      this.#ramp.granted(this.#leases.working, now)
       this.#effects.push({
         type: 'lease',
         to: member.id,

@@ -17,6 +17,8 @@ export interface Need {
   readonly receiver: Receiver
   /** Chunks that it holds, or expects from someone. */
   readonly covered: Bitfield
+  /** It holds none of several chunks yet: whoever reads the blob there has got nothing, and it has nothing to give to others. */
+  empty: boolean
   /** Chunks on offer here that it does not cover. */
   lacking: number
   /** It found nothing to ask for, and nothing has changed since. */
@@ -91,6 +93,7 @@ export class BlobUploads {
       uploads: this,
       receiver: this.#receiver(id),
       covered: this.#shelf.create(),
+      empty: held.count === 0 && held.length > 1,
       lacking: this.#offered.count,
       passed: false,
       open: [],
@@ -112,10 +115,17 @@ export class BlobUploads {
     for (const chunk of need.covered.indices()) this.#marks[2 * chunk]!--
   }
 
-  /** A neighbour holds a chunk, or expects it from someone. Returns its need, if it is interested. */
+  /** A neighbour expects a chunk from someone. Returns its need, if it is interested. */
   covers(id: string, chunk: number): Need | undefined {
     const need = this.#needs.get(id)
     if (need !== undefined) this.#cover(need, chunk)
+    return need
+  }
+
+  /** A neighbour holds a chunk. Returns its need, if it is interested. */
+  has(id: string, chunk: number): Need | undefined {
+    const need = this.covers(id, chunk)
+    if (need !== undefined) need.empty = false
     return need
   }
 

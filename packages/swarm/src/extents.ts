@@ -19,11 +19,12 @@ export function runChunks(layout: ChunkLayout): number {
 
 /**
  * Where a run that starts at chunk `start` ends at the latest: at the next multiple of `longest`. The first `longest`
- * chunks are cut into runs of 1, 1, 2, 4, ... chunks: several peers fetch what everyone waits for first.
+ * chunks are cut into runs of 2, 2, 4, 8, ... chunks: several peers fetch what everyone waits for first, and whoever begins has the
+ * next chunk on its way when the word of the first one is.
  */
 export function runBorder(longest: number, start: number): number {
   if (start >= longest) return (Math.floor(start / longest) + 1) * longest
-  return Math.min(longest, 2 ** (32 - Math.clz32(start)))
+  return Math.min(longest, Math.max(2, 2 ** (32 - Math.clz32(start))))
 }
 
 /**

@@ -7,11 +7,6 @@ export interface PaceShape {
 }
 
 const LEAST = 2
-/**
- * Between the first reads that go side by side: they would all bring a chunk at the same moment, again and again, and nothing
- * before.
- */
-const RAMP_MS = 100
 /** A rate is measured over at least this time, ms, and so many chunks for each lease. */
 const EPOCH_MS = 800
 const CHUNKS_PER_LEASE = 2
@@ -37,9 +32,6 @@ export class OriginPace {
   readonly #most: number
   #limit: number
   #blobs = 0
-  /** The most that were at work at the same time so far, and when there may be one more, ms. */
-  #opened = 0
-  #openAt = 0
   #active = 0
   #pausedUntil = 0
   #trial: Trial = 'none'
@@ -70,9 +62,8 @@ export class OriginPace {
   }
 
   /** Whether a blob that has so many leases may have another. One that has none always may: none starves another. */
-  mayGrant(leases: number, now: number): boolean {
+  mayGrant(leases: number): boolean {
     if (leases === 0) return true
-    if (this.#active >= this.#opened && now < this.#openAt) return false
     const fair = this.#limit / Math.max(1, this.#blobs)
     return leases + 1 <= fair || (leases < fair && this.#active < this.#limit)
   }
@@ -99,10 +90,6 @@ export class OriginPace {
 
   granted(now: number): void {
     this.#active++
-    if (this.#active > this.#opened || this.#opened === 0) {
-      this.#opened = this.#active
-      this.#openAt = now + RAMP_MS
-    }
     if (this.#active < this.#limit) return
     this.#reached = true
     if (this.#epochAt === undefined) this.#begin(now)

@@ -83,6 +83,8 @@ export class UploadPlan {
   /** Those that lack something and have not passed. */
   readonly #hungry = new Set<Need>()
   readonly #waiting = new Set<Waiting>()
+  /** Those that are sent to neighbours that held nothing before. */
+  readonly #firsts = new Set<Waiting>()
   /** Slots without an answer, requests that are ready and chunks that are sent. */
   #engaged = 0
   #roundTripMs = 0
@@ -148,11 +150,16 @@ export class UploadPlan {
     this.#next(now)
   }
 
-  /** A neighbour holds a chunk, or expects it from someone; it waits for `load` chunks in all. */
-  neighbourCovers(blob: string, id: string, chunk: number, load: number): void {
-    const known = this.#blobs.get(blob)?.covers(id, chunk)
-    const receiver = known?.receiver ?? this.#receivers.get(id)
-    if (receiver !== undefined) receiver.load = load
+  /** A neighbour holds a chunk; it waits for `load` chunks in all. */
+  neighbourHas(blob: string, id: string, chunk: number, load: number): void {
+    this.#blobs.get(blob)?.has(id, chunk)
+    this.#loaded(id, load)
+  }
+
+  /** A neighbour expects a chunk from someone; it waits for `load` chunks in all. */
+  neighbourExpects(blob: string, id: string, chunk: number, load: number): void {
+    this.#blobs.get(blob)?.covers(id, chunk)
+    this.#loaded(id, load)
   }
 
   /** A neighbour lost a chunk, or expects it no longer. */
@@ -247,6 +254,7 @@ export class UploadPlan {
     const request = this.#find(blob, id, chunk)
     if (request?.state !== 'sending') return
     this.#waiting.delete(request)
+    this.#firsts.delete(request)
     this.#engaged--
     this.#pace.ended(whole, request.startedAt, now)
     this.#next(now)
@@ -285,10 +293,13 @@ export class UploadPlan {
   }
 
   #send(now: number): void {
-    if (this.#waiting.size === this.#pace.sending) return
-    for (const request of this.#waiting) {
-      if (request.state !== 'ready') continue
+    while (this.#waiting.size > this.#pace.sending) {
+      const request = this.#nextReady()
+      if (request === undefined) return
+      const isFirst = this.#isFirst(request)
+      if ((isFirst || this.#firsts.size > 0) && this.#pace.sending >= this.#firstDepth()) return
       if (!this.#pace.mayStart(now)) return
+      if (isFirst) this.#firsts.add(request)
       request.state = 'sending'
       request.startedAt = now
       this.#pace.started(now)
@@ -302,6 +313,7 @@ export class UploadPlan {
       const need = this.#hungriest()
       if (need === undefined) return
       const { uploads, receiver } = need
+      if (need.empty && this.#engaged > this.#firstDepth()) return
       const chunk = uploads.suggest(need)
       if (chunk < 0) {
         this.#hungry.delete(need)
@@ -322,6 +334,30 @@ export class UploadPlan {
       MAX_DEPTH,
       this.#pace.allowed + Math.max(1, Math.ceil((SLOTS_PER_PASSING * this.#roundTripMs) / interval)),
     )
+  }
+
+  /**
+   * Chunks on their way at the same moment while one of them goes to a neighbour that holds nothing: no more than hide a round trip. What
+   * shares the uplink with it makes it late, and those to whom it could be passed on.
+   */
+  #firstDepth(): number {
+    const interval = this.#pace.intervalMs
+    return 1 + (interval === 0 ? 1 : Math.max(1, Math.ceil(this.#roundTripMs / interval)))
+  }
+
+  #isFirst({ uploads, to }: Waiting): boolean {
+    return uploads.need(to)?.empty === true
+  }
+
+  /** The request to be served next: of a neighbour that holds nothing, else the one that came first. */
+  #nextReady(): Waiting | undefined {
+    let first: Waiting | undefined
+    for (const request of this.#waiting) {
+      if (request.state !== 'ready') continue
+      if (this.#isFirst(request)) return request
+      first ??= request
+    }
+    return first
   }
 
   #hungriest(): Need | undefined {
@@ -346,6 +382,11 @@ export class UploadPlan {
       }
     }
     return best
+  }
+
+  #loaded(id: string, load: number): void {
+    const receiver = this.#receivers.get(id)
+    if (receiver !== undefined) receiver.load = load
   }
 
   #slotAnswered(need: Need, chunk: number | undefined): number | undefined {

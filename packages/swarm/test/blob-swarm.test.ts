@@ -33,15 +33,17 @@ function taken<T extends SwarmEffect['type']>(swarm: BlobSwarm, type: T): Effect
 describe('a blob’s swarm', () => {
   it('leases little at first, in order, to different peers of different zones', () => {
     const swarm = swarmOf(8, 2)
-    for (const now of [100, 200, 300]) swarm.tick(now)
     const leases = taken(swarm, 'lease')
+    assert.equal(leases.length, 1)
+    for (const now of [500, 1000, 1500]) swarm.tick(now)
+    leases.push(...taken(swarm, 'lease'))
     assert.deepEqual(
       leases.map(({ from, toChunk }) => [from, toChunk]),
       [
-        [0, 1],
-        [1, 2],
+        [0, 2],
         [2, 4],
         [4, 8],
+        [8, 13],
       ],
     )
     assert.equal(new Set(leases.map(lease => lease.to)).size, 4)
@@ -179,17 +181,17 @@ describe('a blob’s swarm', () => {
       assert.deepEqual(lessees(swarm), [])
       swarm.join('seed', none, true, 300, { seed: true })
       swarm.leaseDemand('seed', 4, 0, 301)
-      for (const now of [410, 520, 630]) swarm.tick(now)
+      for (const now of [801, 1301, 1801]) swarm.tick(now)
       const leases = taken(swarm, 'lease')
       assert.deepEqual(
         leases.map(lease => lease.to),
         ['seed', 'seed', 'seed', 'seed'],
       )
-      swarm.held('seed', [leases[0]!.from], 900)
-      swarm.leaseEnd('seed', leases[0]!.lease, 'done', {}, 901)
-      swarm.tick(1000)
+      swarm.held('seed', [leases[0]!.from], 2000)
+      swarm.leaseEnd('seed', leases[0]!.lease, 'done', {}, 2001)
+      swarm.tick(2100)
       assert.deepEqual(lessees(swarm), [])
-      swarm.leaseDemand('seed', 1, 0, 1001)
+      swarm.leaseDemand('seed', 1, 0, 2101)
       assert.deepEqual(lessees(swarm), ['seed'])
     })
 

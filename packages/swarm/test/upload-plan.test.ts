@@ -27,17 +27,17 @@ const summary = (effects: readonly UploadEffect[]): string[] =>
 describe('an upload plan', () => {
   it('offers slots to those who wait for the fewest chunks', () => {
     const plan = planWith([], ['busy', 'idle'])
-    plan.neighbourCovers(BLOB, 'busy', 7, 3)
-    plan.neighbourCovers(BLOB, 'idle', 7, 0)
+    plan.neighbourExpects(BLOB, 'busy', 7, 3)
+    plan.neighbourExpects(BLOB, 'idle', 7, 0)
     plan.chunkHeld(BLOB, 0, 0)
     assert.deepEqual(summary(plan.takeEffects()), ['slot idle 0', 'slot busy 0'])
   })
 
   it('offers nothing that a neighbour has or expects, and the rarest of the rest', () => {
     const plan = planWith([], ['a', 'b'])
-    plan.neighbourCovers(BLOB, 'a', 0, 5)
-    plan.neighbourCovers(BLOB, 'b', 0, 0)
-    plan.neighbourCovers(BLOB, 'b', 1, 0)
+    plan.neighbourExpects(BLOB, 'a', 0, 5)
+    plan.neighbourExpects(BLOB, 'b', 0, 0)
+    plan.neighbourExpects(BLOB, 'b', 1, 0)
     for (const chunk of [0, 1, 2]) plan.chunkHeld(BLOB, chunk, 0)
     // When 1 came only `a` lacked it; then 2, which nobody has, goes to `b`.
     assert.deepEqual(summary(plan.takeEffects()), ['slot a 1', 'slot b 2'])
@@ -62,6 +62,43 @@ describe('an upload plan', () => {
     assert.deepEqual(summary(plan.takeEffects()), ['send c 2'])
   })
 
+  it('sends few at the same moment while one goes to who holds nothing, and serves that one first', () => {
+    const plan = new UploadPlan(seeded(1))
+    plan.open(BLOB, fieldOf([0, 1, 2, 3, 4, 5]))
+    for (const id of ['a', 'b', 'c', 'd']) plan.neighbourUp(BLOB, id, fieldOf([7]), 0)
+    for (const id of ['x', 'y', 'z']) plan.neighbourUp(BLOB, id, fieldOf([]), 0)
+    plan.takeEffects()
+    const sends = (): string[] => summary(plan.takeEffects()).filter(effect => effect.startsWith('send'))
+    for (const [chunk, id] of ['a', 'b', 'c', 'd'].entries()) plan.requested(BLOB, id, chunk, 0)
+    assert.equal(sends().length, 4)
+    plan.requested(BLOB, 'a', 4, 0)
+    for (const id of ['x', 'y', 'z']) plan.requested(BLOB, id, 0, 0)
+    plan.sent(BLOB, 'a', 0, true, 40)
+    plan.sent(BLOB, 'b', 1, true, 80)
+    assert.deepEqual(sends(), [])
+    plan.sent(BLOB, 'c', 2, true, 120)
+    assert.deepEqual(sends(), ['send x 0'])
+    plan.sent(BLOB, 'd', 3, true, 160)
+    assert.deepEqual(sends(), ['send y 0'])
+    plan.neighbourHas(BLOB, 'z', 6, 0)
+    plan.sent(BLOB, 'x', 0, true, 200)
+    assert.deepEqual(sends(), ['send a 4'])
+    plan.sent(BLOB, 'y', 0, true, 240)
+    assert.deepEqual(sends(), ['send z 0'])
+  })
+
+  it('promises few slots while nobody holds anything', () => {
+    const plan = new UploadPlan(seeded(1))
+    plan.open(BLOB, fieldOf([0, 1]))
+    for (const id of ['a', 'b', 'c', 'd', 'e']) plan.neighbourUp(BLOB, id, fieldOf([]), 0)
+    assert.equal(plan.takeEffects().length, 3)
+    plan.neighbourHas(BLOB, 'a', 0, 0)
+    plan.neighbourHas(BLOB, 'b', 0, 0)
+    for (const id of ['c', 'd', 'e']) plan.neighbourHas(BLOB, id, 7, 0)
+    plan.tick(100)
+    assert.ok(plan.takeEffects().length >= 2)
+  })
+
   it('never sends more at the same moment than it may', () => {
     const plan = planWith([0, 1, 2], ['a', 'b', 'c'], 2)
     for (const [chunk, id] of ['a', 'b', 'c'].entries()) plan.requested(BLOB, id, chunk, 0)
@@ -76,7 +113,9 @@ describe('an upload plan', () => {
     const chunks = 400
     const plan = new UploadPlan(seeded(1), { minUploads: 1, maxUploads: 1 })
     plan.open(BLOB, Bitfield.full(chunks))
-    for (let i = 0; i < 20; i++) plan.neighbourUp(BLOB, `n${i}`, new Bitfield(chunks), 0)
+    const held = new Bitfield(chunks)
+    held.set(0)
+    for (let i = 0; i < 20; i++) plan.neighbourUp(BLOB, `n${i}`, held, 0)
     const due: { readonly at: number; readonly run: (now: number) => void }[] = []
     let engaged = 0
     let most = 0
@@ -171,7 +210,7 @@ describe('an upload plan', () => {
     const plan = planWith([0, 1, 2, 3, 4, 5, 6, 7], ['silent', 'honest'])
     const slots = { silent: 0, honest: 0 }
     for (let now = 0; now < 20_000; now += 100) {
-      plan.neighbourCovers(BLOB, 'silent', 99, 0)
+      plan.neighbourExpects(BLOB, 'silent', 99, 0)
       plan.tick(now)
       for (const { type, to, chunk } of plan.takeEffects()) {
         if (type !== 'slot') continue
@@ -179,7 +218,7 @@ describe('an upload plan', () => {
         if (to !== 'honest') continue
         plan.passed(BLOB, to, now)
         plan.neighbourWants(BLOB, to, now)
-        plan.neighbourCovers(BLOB, to, chunk, 3)
+        plan.neighbourExpects(BLOB, to, chunk, 3)
         plan.neighbourLacks(BLOB, to, chunk, now)
       }
     }
@@ -275,7 +314,7 @@ describe('an upload plan', () => {
                 const whole = state === 'waits' && !(mayFail && random() < 0.3)
                 if (whole) held.set(chunk)
                 plan.sent(BLOB, to, chunk, whole, now)
-                if (whole) plan.neighbourCovers(BLOB, to, chunk, 0)
+                if (whole) plan.neighbourExpects(BLOB, to, chunk, 0)
                 else lacks(to, chunk)
               } else if (type === 'refuse') {
                 assert.equal(asked.get(key), 'waits', `${key} is refused and does not wait`)

@@ -63,8 +63,10 @@ export class Uploader {
     const { blob } = notice
     switch (notice.type) {
       case 'have':
+        this.#plan.neighbourHas(blob, peerId, notice.chunk, notice.load)
+        return
       case 'expect':
-        this.#plan.neighbourCovers(blob, peerId, notice.chunk, notice.load)
+        this.#plan.neighbourExpects(blob, peerId, notice.chunk, notice.load)
         return
       case 'lost':
         this.#plan.neighbourLacks(blob, peerId, notice.chunk, now)

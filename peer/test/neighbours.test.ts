@@ -313,8 +313,8 @@ describe('a peer among its neighbours', () => {
         lost = true
         link.say({ type: 'lost', blob: digest, chunk: 1 })
         await blob.dropChunk(1)
-        // What is still missing comes from the origin.
-        setTimeout(() => say({ type: 'lease', blob: digest, lease: 1, from: 1, to: 3 }), 50)
+        // What is still missing comes from the origin, once this read has failed.
+        setImmediate(() => say({ type: 'lease', blob: digest, lease: 1, from: 1, to: 3 }))
       },
     })
     const reads = readsOver(store, exchange)

@@ -8,10 +8,10 @@ import {
   type UploadEffect,
   UploadPlan,
 } from '@darter/swarm'
-import type { EventQueue } from './event-queue.ts'
-import { BEGUN, EXPECTED, HELD, type Listener, type NewsBoard, type Word } from './news.ts'
+import { BEGUN, EXPECTED, HELD, type Listener } from './news.ts'
 import type { FairPipe, Flow } from './pipes.ts'
 import { SerialPipe } from './pipes.ts'
+import { type LinkEnd, type Network, SimLinks } from './sim-links.ts'
 
 /** What a session wants of the origin, or has to say to the scheduler. */
 export type OutsideEffect = SessionEffect & {
@@ -19,8 +19,7 @@ export type OutsideEffect = SessionEffect & {
 }
 
 /** What all simulated peers share. */
-export interface World {
-  readonly events: EventQueue
+export interface World extends Network {
   readonly layout: ChunkLayout
   readonly random: Random
   readonly latencyMs: number
@@ -28,12 +27,7 @@ export interface World {
   readonly chunkMs: number
   readonly right: readonly Uint8Array[]
   readonly wrong: Uint8Array
-  /** Delivers something after the latency, counted as `count` messages. */
-  message(deliver: () => void, count?: number): void
-  /** What peers were told of chunks and have not taken in. */
-  readonly news: NewsBoard
-  /** All peers, by their numbers. */
-  readonly peers: readonly SimPeer[]
+  /** The names of all peers, by their numbers. */
   readonly ids: readonly string[]
   /** Passes a chunk that left its sender at this moment over the border between two zones, if there is one; returns when it is through, ms. */
   cross(from: SimPeer, to: SimPeer): number
@@ -52,8 +46,7 @@ export const TICK_MS = 100
 const BLOB = 'blob'
 
 /** One peer: the production decisions, and links that take time. */
-export class SimPeer implements Listener {
-  /** Its place among all peers. */
+export class SimPeer implements Listener, LinkEnd {
   readonly index: number
   readonly id: string
   readonly zone: number
@@ -64,9 +57,7 @@ export class SimPeer implements Listener {
   readonly plan: UploadPlan
   readonly uplink: FairPipe
   readonly downlink: SerialPipe
-  readonly links = new Map<string, SimPeer>()
-  /** The numbers of those that it has links to; made anew when that changes. */
-  #linked: readonly number[] = []
+  readonly links: SimLinks<SimPeer>
   /** Chunks that are wanted of neighbours. */
   readonly #requests: { readonly source: string; readonly chunk: number }[] = []
   readonly #sending: { readonly to: string; readonly chunk: number; readonly flow: Flow }[] = []
@@ -93,6 +84,7 @@ export class SimPeer implements Listener {
     this.uplink = options.uplink
     this.downlink = new SerialPipe(world.chunkMs)
     this.#world = world
+    this.links = new SimLinks(world, this)
     this.held = new Bitfield(layout.count)
     const trusted = new Bitfield(layout.count)
     this.session = new DownloadSession({
@@ -126,7 +118,6 @@ export class SimPeer implements Listener {
     }
   }
 
-  /** Takes in what neighbours told. Has to come before anything else is done with this peer. */
   catchUp(): void {
     this.#world.news.read(this.index, this)
   }
@@ -179,8 +170,7 @@ export class SimPeer implements Listener {
 
   #linkTo(other: SimPeer): void {
     this.catchUp()
-    this.links.set(other.id, other)
-    this.#linked = [...this.#linked, other.index]
+    this.links.add(other)
   }
 
   unlink(other: SimPeer): void {
@@ -191,8 +181,7 @@ export class SimPeer implements Listener {
   unlinked(other: SimPeer, deed: 'vanished' | undefined): void {
     if (this.gone || !this.links.has(other.id)) return
     this.catchUp()
-    this.links.delete(other.id)
-    this.#linked = this.#linked.filter(index => index !== other.index)
+    this.links.remove(other)
     this.plan.neighbourLeft(BLOB, other.id, this.#now)
     this.session.neighbourDown(other.id, deed, this.#now)
     this.perform()
@@ -224,13 +213,16 @@ export class SimPeer implements Listener {
         this.#cancel(effect.neighbour, effect.chunk)
         break
       case 'pass':
-        this.#to(effect.neighbour, (other, me) => other.plan.passed(BLOB, me, other.#now))
+        this.links.say(effect.neighbour, (other, me) => other.plan.passed(BLOB, me, other.#now))
         break
       case 'want':
-        this.#to(effect.neighbour, (other, me) => other.plan.neighbourWants(BLOB, me, other.#now))
+        this.links.say(effect.neighbour, (other, me) => other.plan.neighbourWants(BLOB, me, other.#now))
         break
       case 'unexpect':
-        this.#lacks(effect.chunk)
+        this.links.sayToAll((other, me) => {
+          other.plan.neighbourLacks(BLOB, me, effect.chunk, other.#now)
+          other.session.neighbourLost(me, effect.chunk)
+        })
         break
       case 'give-up':
         this.over = true
@@ -248,13 +240,13 @@ export class SimPeer implements Listener {
       return
     }
     this.#requests.push({ source: id, chunk })
-    this.#to(id, (other, me) => other.plan.requested(BLOB, me, chunk, other.#now))
-    this.#tell(source.index, EXPECTED, chunk)
+    this.links.say(id, (other, me) => other.plan.requested(BLOB, me, chunk, other.#now))
+    this.links.tell(source.index, EXPECTED, chunk, this.#requests.length)
   }
 
   #cancel(id: string, chunk: number): void {
     if (!this.#ended(id, chunk)) return
-    this.#to(id, (source, me) => {
+    this.links.say(id, (source, me) => {
       const sent = source.#sending.find(sending => sending.to === me && sending.chunk === chunk)
       if (sent === undefined) source.plan.cancelled(BLOB, me, chunk, source.#now)
       else if (source.uplink.stop(sent.flow)) source.#sent(me, chunk, false)
@@ -285,13 +277,13 @@ export class SimPeer implements Listener {
     const { to, chunk } = effect
     switch (effect.type) {
       case 'slot':
-        this.#to(to, (other, me) => {
-          if (other.over) other.#to(me, (back, them) => back.plan.passed(BLOB, them, back.#now))
+        this.links.say(to, (other, me) => {
+          if (other.over) other.links.say(me, (back, them) => back.plan.passed(BLOB, them, back.#now))
           else other.session.slotOffered(me, chunk, other.#now)
         })
         break
       case 'refuse':
-        this.#to(to, (other, me) => {
+        this.links.say(to, (other, me) => {
           if (other.#ended(me, chunk)) other.#refused(me, chunk, effect.reason)
         })
         break
@@ -310,7 +302,7 @@ export class SimPeer implements Listener {
     this.#sending.push({ to, chunk, flow })
     if (target === undefined) return
     const { events, latencyMs, chunkMs } = this.#world
-    events.after(latencyMs, () => this.#post(target.index, BEGUN, chunk, 0))
+    events.after(latencyMs, () => this.links.post(target.index, BEGUN, chunk, 0))
     target.expectWhole(chunk, latencyMs + chunkMs * this.uplink.size)
   }
 
@@ -367,7 +359,7 @@ export class SimPeer implements Listener {
       now,
     )
     this.plan.chunkHeld(BLOB, chunk, now)
-    this.#tell(-1, HELD, chunk)
+    this.links.tell(-1, HELD, chunk, this.#requests.length)
     this.#world.chunkKept(this, chunk, from === undefined ? 'origin' : 'neighbour')
     this.session.readerMoved(1, this.held.nextClear(0), now)
     if (!this.session.complete || this.over) return
@@ -376,48 +368,5 @@ export class SimPeer implements Listener {
     this.session.stop()
     this.perform()
     this.#world.completed(this)
-  }
-
-  // ---- messages
-
-  #to(id: string, deliver: (other: SimPeer, me: string) => void): void {
-    const other = this.links.get(id)
-    if (other === undefined) return
-    const me = this.id
-    this.#world.message(() => {
-      if (other.gone || !other.links.has(me)) return
-      other.catchUp()
-      deliver(other, me)
-      other.perform()
-    })
-  }
-
-  /** Tells all neighbours but one (a number; -1: all of them) something of a chunk. */
-  #tell(except: number, word: Word, chunk: number): void {
-    const others = this.#linked
-    const load = this.#requests.length
-    this.#world.message(() => {
-      for (const other of others) if (other !== except) this.#post(other, word, chunk, load)
-    }, others.length)
-  }
-
-  #post(to: number, word: Word, chunk: number, load: number): void {
-    const { news, peers, events } = this.#world
-    if (news.post(to, this.index, word, chunk, load, events.now)) peers[to]!.catchUp()
-  }
-
-  /** Tells all neighbours that a chunk is expected from nobody any more. */
-  #lacks(chunk: number): void {
-    const others = [...this.links.values()]
-    const me = this.id
-    this.#world.message(() => {
-      for (const other of others) {
-        if (other.gone || !other.links.has(me)) continue
-        other.catchUp()
-        other.plan.neighbourLacks(BLOB, me, chunk, other.#now)
-        other.session.neighbourLost(me, chunk)
-        other.perform()
-      }
-    }, others.length)
   }
 }

@@ -9,17 +9,16 @@ import {
 } from '@darter/swarm'
 import { createEventQueue, type EventQueue } from './event-queue.ts'
 import { NewsBoard } from './news.ts'
-import { FairPipe, FifoPipe, type Flow, SerialPipe } from './pipes.ts'
+import { FairPipe, SerialPipe } from './pipes.ts'
 import { BLOB_MS, BORDER_RATE, boundMs, type Outcome, type Scenario } from './scenario.ts'
+import { ALIVE_EVERY_MS, SimOrigin } from './sim-origin.ts'
 import { type OutsideEffect, SimPeer, TICK_MS, type World } from './sim-peer.ts'
 
 const CHUNK_BYTES = 1024 * 1024
 const SWARM_TICK_MS = 100
-const ALIVE_EVERY_MS = 400
 const REPORT_EVERY_MS = 100
 /** A run that takes this many times the bound is over. */
 const PATIENCE = 8
-const FAILURE_MS = 20
 
 /** Runs the production decisions of peers and scheduler against each other in virtual time. */
 export function simulate(scenario: Scenario): Outcome {
@@ -38,16 +37,6 @@ function equalChunks(count: number): ChunkLayout {
   }
 }
 
-interface OriginRead {
-  readonly peer: SimPeer
-  readonly fetch: number
-  readonly lease: number | undefined
-  readonly to: number
-  next: number
-  flow: Flow | undefined
-  over: boolean
-}
-
 class Simulation {
   readonly #scenario: Scenario
   readonly #layout: ChunkLayout
@@ -57,10 +46,9 @@ class Simulation {
   readonly #peers: SimPeer[] = []
   readonly #ids: string[] = []
   readonly #byId: Map<string, SimPeer>
-  readonly #origin: FifoPipe
+  readonly #origin: SimOrigin
   readonly #borders = new Map<string, SerialPipe>()
   readonly #right: readonly Uint8Array[]
-  readonly #reads = new Map<SimPeer, Map<number, OriginRead>>()
   readonly #blamed = new Set<string>()
   /** The neighbours that each peer was told last. */
   readonly #lists = new Map<SimPeer, ReadonlySet<string>>()
@@ -68,8 +56,6 @@ class Simulation {
   readonly #progress: Uint32Array
   readonly #medianAt: number[] = []
   #messages = 0
-  #originChunks = 0
-  #originRequests = 0
   #sentChunks = 0
   #crossings = 0
   #gaveUp = 0
@@ -84,8 +70,15 @@ class Simulation {
     this.#swarm = new BlobSwarm(this.#layout, this.#random, shape)
     const chunkMs = BLOB_MS / chunks
     this.#events = createEventQueue([0, latencyMs, 2 * latencyMs, chunkMs, TICK_MS, ALIVE_EVERY_MS])
-    this.#origin = new FifoPipe(this.#events, chunkMs / scenario.originRate)
     this.#right = Array.from({ length: chunks }, (_, chunk) => hashOf(`chunk ${chunk}`))
+    this.#origin = new SimOrigin({
+      events: this.#events,
+      latencyMs,
+      chunkMs: chunkMs / scenario.originRate,
+      right: this.#right,
+      fails: now => scenario.originFails?.(now) === true,
+      onAlive: (peer, lease) => this.#toSwarm(now => this.#swarm.leaseAlive(peer.id, lease, now)),
+    })
     this.#progress = new Uint32Array(chunks + 1)
     this.#open = peers
     const world = this.#world(chunkMs)
@@ -166,7 +159,7 @@ class Simulation {
     if (peer.gone) return
     if (!peer.over) this.#open--
     peer.leave()
-    for (const read of this.#reads.get(peer)?.values() ?? []) this.#stopRead(read)
+    this.#origin.left(peer)
     this.#toSwarm(now => this.#swarm.leave(peer.id, now))
   }
 
@@ -188,13 +181,11 @@ class Simulation {
   #act(peer: SimPeer, effect: OutsideEffect): void {
     switch (effect.type) {
       case 'fetch-origin':
-        this.#readOrigin(peer, effect)
+        this.#origin.read(peer, effect)
         break
-      case 'stop-origin': {
-        const read = this.#reads.get(peer)?.get(effect.fetch)
-        if (read !== undefined) this.#stopRead(read)
+      case 'stop-origin':
+        this.#origin.stop(peer, effect.fetch)
         break
-      }
       case 'lease-demand':
         this.#toSwarm(now => this.#swarm.leaseDemand(peer.id, effect.slots, effect.from, now))
         break
@@ -212,75 +203,6 @@ class Simulation {
         })
         break
     }
-  }
-
-  // ---- the origin
-
-  #readOrigin(peer: SimPeer, effect: OutsideEffect & { readonly type: 'fetch-origin' }): void {
-    const { fetch, lease, from, to } = effect
-    const read: OriginRead = { peer, fetch, lease, to, next: from, flow: undefined, over: false }
-    const reads = this.#reads.get(peer) ?? new Map<number, OriginRead>()
-    this.#reads.set(peer, reads.set(fetch, read))
-    this.#originRequests++
-    this.#events.after(this.#scenario.latencyMs, () => this.#originSends(read))
-    this.#events.after(ALIVE_EVERY_MS, () => this.#sign(read))
-  }
-
-  /** Bytes flow. */
-  #sign(read: OriginRead): void {
-    const { peer, lease } = read
-    if (read.over || peer.gone) return
-    if (read.flow !== undefined) {
-      peer.session.bytesFlowed(this.#events.now)
-      if (lease !== undefined) this.#toSwarm(now => this.#swarm.leaseAlive(peer.id, lease, now))
-    }
-    this.#events.after(ALIVE_EVERY_MS, () => this.#sign(read))
-  }
-
-  #originSends(read: OriginRead): void {
-    if (read.over) return
-    if (this.#scenario.originFails?.(this.#events.now) === true) {
-      this.#events.after(FAILURE_MS, () => this.#fetchEnded(read, { refused: false }))
-      return
-    }
-    read.flow = this.#origin.start(() => {
-      const chunk = read.next++
-      const last = read.next === read.to
-      this.#originChunks++
-      read.flow = undefined
-      this.#events.after(this.#scenario.latencyMs, () => {
-        const through = read.peer.downlink.pass(this.#events.now)
-        this.#events.after(through - this.#events.now, () => this.#fromOrigin(read, chunk, last))
-      })
-      if (!last) this.#originSends(read)
-    })
-    const inMs = this.#origin.size * this.#origin.chunkMs + this.#scenario.latencyMs
-    read.peer.expectWhole(read.next, inMs)
-  }
-
-  #fromOrigin(read: OriginRead, chunk: number, last: boolean): void {
-    const { peer } = read
-    if (peer.gone || read.over) return
-    const { now } = this.#events
-    peer.catchUp()
-    if (peer.session.chunkFromOrigin(chunk, this.#right[chunk]!, now) === 'keep') peer.keep(chunk, undefined)
-    if (last) this.#fetchEnded(read, undefined)
-    peer.perform()
-  }
-
-  #fetchEnded(read: OriginRead, failure: { readonly refused: boolean } | undefined): void {
-    const { peer } = read
-    if (read.over || peer.gone) return
-    this.#stopRead(read)
-    peer.catchUp()
-    peer.session.fetchEnded(read.fetch, failure, this.#events.now)
-    peer.perform()
-  }
-
-  #stopRead(read: OriginRead): void {
-    read.over = true
-    this.#reads.get(read.peer)?.delete(read.fetch)
-    if (read.flow !== undefined) this.#origin.stop(read.flow)
   }
 
   // ---- the scheduler
@@ -393,12 +315,12 @@ class Simulation {
       p50Ratio: quantile(0.5),
       p99Ratio: quantile(0.99),
       lastRatio: quantile(1),
-      originRatio: this.#originChunks / chunks,
-      originRequests: this.#originRequests,
+      originRatio: this.#origin.chunks / chunks,
+      originRequests: this.#origin.requests,
       messagesPerPeer: this.#messages / peers,
       unfinished: this.#peers.filter(peer => !peer.gone && peer.finishedAt === undefined).length,
       gaveUp: this.#gaveUp,
-      wasteRatio: (this.#sentChunks + this.#originChunks) / needed - 1,
+      wasteRatio: (this.#sentChunks + this.#origin.chunks) / needed - 1,
       crossingRatio: zones === 1 ? 0 : this.#crossings / chunks / (zones - 1),
       medianProgressSeconds: tenths.map(count => (this.#medianAt[count] ?? Number.NaN) / 1000),
       blamed: [...this.#blamed].toSorted(),

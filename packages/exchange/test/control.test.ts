@@ -340,7 +340,7 @@ describe('control stream', () => {
     link.onDown(() => {
       ended = true
     })
-    // Nothing happens for five times as long as a dead side would last.
+    // That it stays up shows in time only: five times as long as a dead side would last.
     await new Promise(resolve => setTimeout(resolve, 1000))
     assert.equal(ended, false)
     assert.equal(link.connected, true)

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
+import type { ServerResponse } from 'node:http'
 import { test } from 'node:test'
 import { type ForwardRequest, OriginTimeoutError } from '@darter/origin'
-import { delay } from '@darter/runtime'
 import { readAll, requestFor } from './conformance.ts'
 import { serve } from './http-server.ts'
 import { openOrigin } from './registry-origin.ts'
@@ -247,12 +247,15 @@ test('an answer that has a length but no body by its nature is whole', async () 
 })
 
 test('a read that is not answered is given up soon, a write has time', async () => {
-  await using server = await serve(async (message, response) => {
-    if (message.method !== 'PUT') return
-    await delay(700, signal)
-    response.writeHead(201).end()
+  const put = Promise.withResolvers<ServerResponse>()
+  await using server = await serve((message, response) => {
+    if (message.method === 'PUT') put.resolve(response)
   })
   await using origin = openOrigin(server.url, { limits: { headersTimeoutMs: 300, queueTimeoutMs: 400 } })
+  const writing = origin.forward(ask({ method: 'PUT', path: 'a/manifests/v1' }))
+  const unanswered = await put.promise
+  // Sent later, and given up earlier.
   await assert.rejects(origin.forward(ask({ path: 'a/tags/list' })), OriginTimeoutError)
-  assert.equal((await origin.forward(ask({ method: 'PUT', path: 'a/manifests/v1' }))).status, 201)
+  unanswered.writeHead(201).end()
+  assert.equal((await writing).status, 201)
 })

@@ -1,4 +1,12 @@
-import type { Lease } from './leases.ts'
+/** How far a lease has come. */
+export interface LeaseProgress {
+  /** When it was granted, ms. */
+  readonly grantedAt: number
+  /** When its peer last told of chunks of it, ms. */
+  heardAt: number | undefined
+  /** Chunks of it that its peer has not told of. */
+  left: number
+}
 
 /** Of each new measurement in the averages. */
 const WEIGHT = 0.2
@@ -16,13 +24,13 @@ export class LeaseForecast {
   #gapMs = 0
 
   /** More chunks of a lease came, says its peer; the lease says what was known of it before. */
-  heard(lease: Readonly<Lease>, chunks: number, now: number): void {
+  heard(lease: Readonly<LeaseProgress>, chunks: number, now: number): void {
     if (lease.heardAt === undefined) this.#firstMs = smoothed(this.#firstMs, now - lease.grantedAt)
     else this.#gapMs = smoothed(this.#gapMs, (now - lease.heardAt) / chunks)
   }
 
   /** Whether the first chunk under a lease that is granted now would come after this one's last, or right behind it. */
-  isEnding({ heardAt, grantedAt, left }: Readonly<Lease>, now: number): boolean {
+  isEnding({ heardAt, grantedAt, left }: Readonly<LeaseProgress>, now: number): boolean {
     if (this.#gapMs === 0) return false
     const last =
       heardAt === undefined

@@ -1,21 +1,15 @@
 import { type Run, runBorder } from './extents.ts'
 import { IndexSet } from './index-set.ts'
-import { LeaseForecast } from './lease-forecast.ts'
+import { LeaseForecast, type LeaseProgress } from './lease-forecast.ts'
 
 /** The word that one peer may fetch chunks [from, to) from the origin now. */
-export interface Lease extends Run {
+export interface Lease extends Run, LeaseProgress {
   readonly id: number
   readonly peer: string
   /** When it lapses unless something is heard of it, ms. */
   deadline: number
   /** Something was heard of it. */
   begun: boolean
-  /** When it was granted, ms. */
-  readonly grantedAt: number
-  /** When its peer last told of chunks of it, ms. */
-  heardAt: number | undefined
-  /** Chunks of it that its peer has not told of. */
-  left: number
   /** It is about to end: another one may be granted in its stead. */
   ending: boolean
 }

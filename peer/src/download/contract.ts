@@ -1,7 +1,9 @@
 import type { Digest } from '@darter/oci'
 import type { Authorization } from '@darter/origin'
 import type { Upstream } from '../upstreams.ts'
-import type { ContentKind } from './origin-reader.ts'
+
+/** What kind of endpoint serves the content. */
+export type ContentKind = 'blob' | 'manifest'
 
 /** Where a blob may be read when nobody nearby has it. */
 export interface BlobSource {

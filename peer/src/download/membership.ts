@@ -4,9 +4,8 @@ import type { Logger } from '@darter/runtime'
 import type { StoredBlob } from '@darter/store'
 import { HeldReports, type LinkDeed } from '@darter/swarm'
 import type { ContentPlace, PeerAddress, PeerMessage } from '@darter/wire'
-import type { BlobSource } from './contract.ts'
+import type { BlobSource, ContentKind } from './contract.ts'
 import type { Neighbourhood } from './neighbourhood.ts'
-import type { ContentKind } from './origin-reader.ts'
 
 const RELINK_EVERY_MS = 2_000
 const HASH_BYTES = 32

@@ -1,9 +1,9 @@
 import { OriginStatusError, retryAfterMs } from '@darter/origin'
 import type { ChunkBuffers, Clock } from '@darter/runtime'
 import type { StoredBlob } from '@darter/store'
-import type { BlobSource } from './contract.ts'
+import type { BlobSource, ContentKind } from './contract.ts'
 import { NoSourceError, OriginIgnoresRangesError } from './errors.ts'
-import { type ContentKind, type OriginChunk, readChunks } from './origin-reader.ts'
+import { type OriginChunk, readChunks } from './origin-reader.ts'
 import { SourceList } from './sources.ts'
 
 const ALIVE_EVERY_MS = 400

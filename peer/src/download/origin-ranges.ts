@@ -4,9 +4,9 @@ import { OriginStatusError } from '@darter/origin'
 import { abortable } from '@darter/runtime'
 import type { ChunkLayout } from '@darter/swarm'
 import type { ByteBudget } from './byte-budget.ts'
-import type { BlobSource, ByteSpan } from './contract.ts'
+import type { BlobSource, ByteSpan, ContentKind } from './contract.ts'
 import { NoSourceError, OriginIgnoresRangesError, OriginSizeError } from './errors.ts'
-import { type ContentKind, openContent, type OriginChunk } from './origin-reader.ts'
+import { openContent, type OriginChunk } from './origin-reader.ts'
 import { BLOCK_BYTES, type BlobParts } from './part-store.ts'
 
 const MIB = 1024 * 1024

@@ -3,11 +3,8 @@ import { type Digest, digestAlgorithm, digestHex, MANIFEST_MEDIA_TYPES } from '@
 import type { BlobBody } from '@darter/origin'
 import type { ChunkBuffers } from '@darter/runtime'
 import type { ChunkLayout } from '@darter/swarm'
-import type { BlobSource } from './contract.ts'
+import type { BlobSource, ContentKind } from './contract.ts'
 import { OriginIgnoresRangesError, OriginSizeError } from './errors.ts'
-
-/** What kind of endpoint serves the content. */
-export type ContentKind = 'blob' | 'manifest'
 
 /** A whole chunk read from the origin. */
 export interface OriginChunk {

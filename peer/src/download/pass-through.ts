@@ -1,9 +1,9 @@
 import { createHash, type Hash } from 'node:crypto'
 import { type Digest, digestAlgorithm, digestHex } from '@darter/oci'
 import { OriginStatusError } from '@darter/origin'
-import type { BlobSource, ByteSpan } from './contract.ts'
+import type { BlobSource, ByteSpan, ContentKind } from './contract.ts'
 import { NoSourceError, OriginCorruptError, OriginIgnoresRangesError, OriginSizeError } from './errors.ts'
-import { type ContentKind, openContent } from './origin-reader.ts'
+import { openContent } from './origin-reader.ts'
 
 const MAX_FAILURES = 4
 /** Held back until the digest is right, so that a response with wrong bytes never ends well. */

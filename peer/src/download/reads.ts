@@ -11,7 +11,15 @@ import {
 import type { Random } from '@darter/swarm'
 import type { SchedulerMessage } from '@darter/wire'
 import { ByteBudget } from './byte-budget.ts'
-import type { BlobRead, BlobReads, BlobSource, ByteSources, Facts, OpenBlobRequest } from './contract.ts'
+import type {
+  BlobRead,
+  BlobReads,
+  BlobSource,
+  ByteSources,
+  ContentKind,
+  Facts,
+  OpenBlobRequest,
+} from './contract.ts'
 import { Download } from './download.ts'
 import type { PrefetchConfig } from './prefetch.ts'
 import { Prefetcher } from './prefetch.ts'
@@ -21,7 +29,6 @@ import { keepWhole } from './keep.ts'
 import type { LayerHints } from './layer-hints.ts'
 import type { DownloadMetrics } from './metrics.ts'
 import { createNeighbourhood, type Neighbourhood } from './neighbourhood.ts'
-import type { ContentKind } from './origin-reader.ts'
 import { isEmptyDigest } from './prefix-hasher.ts'
 import type { DownloadRates } from './rate-limits.ts'
 import { createSpanReader } from './span-reader.ts'

@@ -9,6 +9,7 @@ import type {
   ByteSpan,
   CallerSocket,
   ChosenSpan,
+  ContentKind,
   OpenBlobRequest,
 } from './contract.ts'
 import type { DownloadReader } from './download-contract.ts'
@@ -16,7 +17,6 @@ import { Download } from './download.ts'
 import type { DownloadMetrics } from './metrics.ts'
 import { WrongBytesSentError } from './errors.ts'
 import type { RangePiece } from './origin-ranges.ts'
-import type { ContentKind } from './origin-reader.ts'
 import { passThrough } from './pass-through.ts'
 import { hashPrefix, sameHash } from './prefix-hasher.ts'
 import { DirectWay, PieceReader } from './stored-pieces.ts'

@@ -1,4 +1,4 @@
-import { createLogger, createMetrics, systemClock } from '@darter/runtime'
+import { type Clock, createLogger, createMetrics, systemClock } from '@darter/runtime'
 import type { Digest } from '@darter/oci'
 import { createRegistryOrigin } from '@darter/origin'
 import { createAccess } from '../../src/access/access.ts'
@@ -26,20 +26,20 @@ export const lonelyFacts: Facts = {
   publish: () => {},
 }
 
-/** Facts of several peers in one cluster; `expire` lets all of them grow old. */
+/** Facts of several peers in one cluster. Those with a lifetime stay fresh until `expire` lets all of them grow old. */
 export function clusterFacts(): Facts & { readonly expire: () => void } {
-  const fresh = new Map<string, { readonly value: string; readonly until: number }>()
+  const fresh = new Map<string, string>()
   const last = new Map<string, string>()
   const running = new Map<string, Promise<string | undefined>>()
   const tell = (key: string, { value, ttlMs }: Finding) => {
     last.set(key, value)
-    if (ttlMs > 0) fresh.set(key, { value, until: performance.now() + ttlMs })
+    if (ttlMs > 0) fresh.set(key, value)
     else fresh.delete(key)
   }
   return {
     resolve: async (key, find) => {
       const known = fresh.get(key)
-      if (known !== undefined && known.until > performance.now()) return known.value
+      if (known !== undefined) return known
       const attempt =
         running.get(key) ??
         find()
@@ -159,8 +159,8 @@ export async function startDoor(options: {
   readonly tunnelHosts?: readonly string[]
   readonly interceptHosts?: readonly string[]
   readonly authority?: CertificateAuthority
+  readonly clock?: Clock
 }) {
-  const clock = systemClock
   const lines: LogLine[] = []
   const waiting: (() => void)[] = []
   const log = createLogger({
@@ -173,7 +173,12 @@ export async function startDoor(options: {
       },
     },
   })
-  const { facts = lonelyFacts, reads = memoryReads(), loopMarker = 'darter-test' } = options
+  const {
+    facts = lonelyFacts,
+    reads = memoryReads(),
+    loopMarker = 'darter-test',
+    clock = systemClock,
+  } = options
   const { tagTtlMs = 0, accessTtlMs = 60_000 } = options
   const asked: string[] = []
   const origins = options.upstreams.map(({ name, url }) =>

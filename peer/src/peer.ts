@@ -10,7 +10,6 @@ import {
   systemClock,
   systemRandom,
 } from '@darter/runtime'
-import { createScratchFile } from '@darter/store'
 import { createAccess } from './access/access.ts'
 import { createAdmission } from './access/admission.ts'
 import { createCallerKey } from './access/caller.ts'
@@ -27,6 +26,7 @@ import {
 import { createFacts } from './download/facts.ts'
 import { LayerHints } from './download/layer-hints.ts'
 import { createDownloadMetrics } from './download/metrics.ts'
+import { openPartStore } from './download/part-store.ts'
 import { createRateLimits } from './download/rate-limits.ts'
 import { createReads, type Reads } from './download/reads.ts'
 import { openOrigins, openProxyHosts } from './origins.ts'
@@ -120,7 +120,7 @@ export function createPeer(
       rates,
       prefetch: config.prefetch,
       hints,
-      scratch: await createScratchFile(config.store.dir),
+      parts: await openPartStore(config.store.dir, store.usage().quotaBytes, log),
       zone: config.swarm.zone,
     })
 

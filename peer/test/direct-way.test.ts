@@ -34,7 +34,7 @@ async function withServer(
   const directory = await mkdtemp(join(tmpdir(), 'darter-direct-'))
   const log = createLogger({ level: 'silent', name: 'test' })
   const store = await createDiskStore({ directory, quotaBytes: 2 ** 30, clock: systemClock, log })
-  const reads = readsOver(store)
+  const reads = await readsOver(store)
   await reads.start()
   const blob = content()
   const source = scriptedOrigin(blob, [])

@@ -13,7 +13,7 @@ const BLOB = Uint8Array.from({ length: MIN_CHUNK_BYTES * CHUNKS }, () => Math.fl
 
 async function bench(source: ScriptedOrigin, quotaBytes = 1e9) {
   const store = createMemoryStore({ quotaBytes, clock: systemClock })
-  const reads = readsOver(store)
+  const reads = await readsOver(store)
   await reads.start()
   const { origin, digest } = source
   const upstream = { name: 'scripted', hosts: [], origin, isPublic: true, hasCredentials: false }

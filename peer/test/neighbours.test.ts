@@ -223,7 +223,7 @@ describe('a peer among its neighbours', () => {
         const { exchange, say, connect } = scriptedExchange()
         // Forty times as fast: a chunk takes 100 s.
         const clock = { now: () => systemClock.now() * 40, wall: systemClock.wall }
-        const reads = readsOver(store, exchange, clock)
+        const reads = await readsOver(store, exchange, clock)
         await reads.start()
         let receivedBytes = 0
         const arriving = setInterval(() => {
@@ -273,7 +273,7 @@ describe('a peer among its neighbours', () => {
       },
     })
     const { exchange, say, connect } = scriptedExchange()
-    const reads = readsOver(store, exchange)
+    const reads = await readsOver(store, exchange)
     await reads.start()
     const link = scriptedLink(async () => wrong)
     connect(link)
@@ -317,7 +317,7 @@ describe('a peer among its neighbours', () => {
         setImmediate(() => say({ type: 'lease', blob: digest, lease: 1, from: 1, to: 3 }))
       },
     })
-    const reads = readsOver(store, exchange)
+    const reads = await readsOver(store, exchange)
     await reads.start()
     const link = scriptedLink(async chunk => (chunk === 0 ? wrong : chunkOf(chunk)))
     connect(link)
@@ -352,7 +352,7 @@ describe('a peer among its neighbours', () => {
     const lie = wrong.map(sha256)
     const store = createMemoryStore({ quotaBytes: 1e9, clock: systemClock })
     const { exchange, say, connect, told } = scriptedExchange()
-    const reads = readsOver(store, exchange)
+    const reads = await readsOver(store, exchange)
     await reads.start()
     const link = scriptedLink(async chunk => wrong[chunk]!)
     connect(link)
@@ -386,7 +386,7 @@ describe('a peer among its neighbours', () => {
   it('does not leave to a scrub what may be a manifest', async () => {
     const store = createMemoryStore({ quotaBytes: 1e9, clock: systemClock })
     const { exchange, say, connect } = scriptedExchange()
-    const reads = readsOver(store, exchange)
+    const reads = await readsOver(store, exchange)
     await reads.start()
     const wrong = Uint8Array.from(chunkOf(1))
     wrong[5]! ^= 1
@@ -411,7 +411,7 @@ describe('a peer among its neighbours', () => {
     const hashes = chunks.map(sha256)
     const store = createMemoryStore({ quotaBytes: 1e9, clock: systemClock })
     const { exchange, say, connect, told } = scriptedExchange()
-    const reads = readsOver(store, exchange)
+    const reads = await readsOver(store, exchange)
     await reads.start()
     const last = Promise.withResolvers<void>()
     const link = scriptedLink(async chunk => {
@@ -439,7 +439,7 @@ describe('a peer among its neighbours', () => {
   it('tells a neighbour that spoke first that it takes part too', async () => {
     const store = createMemoryStore({ quotaBytes: 1e9, clock: systemClock })
     const { exchange, connect } = scriptedExchange()
-    const reads = readsOver(store, exchange)
+    const reads = await readsOver(store, exchange)
     await reads.start()
     const link = scriptedLink(() => new Promise(() => {}))
     connect(link)

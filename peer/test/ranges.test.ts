@@ -1,77 +1,17 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { createLogger, seededRandom, systemClock } from '@darter/runtime'
-import { createMemoryScratch, createMemoryStore, type Scratch } from '@darter/store'
+import { seededRandom, systemClock } from '@darter/runtime'
+import { type ChunkStore, createMemoryFile, createMemoryStore } from '@darter/store'
 import { chunkLayout, MIN_CHUNK_BYTES } from '@darter/swarm'
 import fc from 'fast-check'
-import { BLOCK_BYTES, BlobParts, PartStore } from '../src/download/part-store.ts'
+import { BLOCK_BYTES, type PartStore } from '../src/download/part-store.ts'
 import { Prefetcher, Touched } from '../src/download/prefetch.ts'
 import { type Deed, type ScriptedOrigin, scriptedOrigin } from './support/origin.ts'
 import { NO_PREFETCH } from './support/rates.ts'
-import { readsOver } from './support/reads.ts'
+import { partStore, readsOver } from './support/reads.ts'
 
-const log = createLogger({ level: 'silent', name: 'test' })
 const random = seededRandom(1)
 const BLOB = Uint8Array.from({ length: MIN_CHUNK_BYTES * 5 + 1234 }, () => Math.floor(random() * 256))
-
-describe('parts of chunks', () => {
-  const layout = chunkLayout(BLOB.length)
-  const perChunk = layout.chunkBytes / BLOCK_BYTES
-  const blockOf = (block: number): Uint8Array => BLOB.subarray(block * BLOCK_BYTES, (block + 1) * BLOCK_BYTES)
-
-  it('are kept within bounds, and what was used least recently goes first', async () => {
-    const store = new PartStore(createMemoryScratch(), 10 * BLOCK_BYTES, log)
-    const [one, other] = [new BlobParts(store, layout), new BlobParts(store, layout)]
-    for (let block = 0; block < 5; block++) await one.keep(block, blockOf(block))
-    for (let block = 0; block < 5; block++) await other.keep(perChunk + block, blockOf(perChunk + block))
-    const read = await one.read(1, 9)
-    assert.equal(read.length, 4)
-    for (const [i, bytes] of read.entries()) assert.ok(Buffer.from(bytes).equals(blockOf(i + 1)))
-    await one.keep(2 * perChunk, blockOf(2 * perChunk))
-    assert.ok(!other.has(perChunk) && one.has(0) && one.has(2 * perChunk))
-    assert.deepEqual(await other.read(perChunk, perChunk + 1), [])
-    assert.equal(store.bytes, 6 * BLOCK_BYTES)
-    one.clear()
-    assert.equal(store.bytes, 0)
-  })
-
-  it('are a chunk when the last one is there', async () => {
-    const store = new PartStore(createMemoryScratch(), 1e9, log)
-    const parts = new BlobParts(store, layout)
-    const last = layout.count - 1
-    assert.ok(
-      await parts.keep(last * perChunk, blockOf(last * perChunk)),
-      'the last chunk is one short block',
-    )
-    for (let at = 0; at < perChunk; at++) {
-      const block = perChunk + ((at * 5) % perChunk)
-      assert.equal(await parts.keep(block, blockOf(block)), at === perChunk - 1)
-      assert.ok(!(await parts.keep(block, blockOf(block))))
-    }
-  })
-
-  it('that the disk damaged or lost are not there', async () => {
-    const memory = createMemoryScratch()
-    const damaging: Scratch = {
-      ...memory,
-      write: (position, bytes) => {
-        if (position > 0) return Promise.reject(new Error('no space'))
-        const wrong = Uint8Array.from(bytes)
-        wrong[7]! ^= 1
-        return memory.write(position, wrong)
-      },
-    }
-    const parts = new BlobParts(new PartStore(damaging, 1e9, log), layout)
-    await parts.keep(0, blockOf(0))
-    assert.ok(parts.has(0))
-    assert.deepEqual(await parts.read(0, 2), [])
-    assert.ok(!parts.has(0))
-    const store = new PartStore(damaging, 1e9, log)
-    const others = new BlobParts(store, layout)
-    for (const block of [0, 1, 2]) assert.equal(await others.keep(block, blockOf(block)), false)
-    assert.deepEqual([others.has(0), others.has(1), store.bytes], [true, false, BLOCK_BYTES])
-  })
-})
 
 describe('the background', () => {
   it('waits for readers, but not for ever', async () => {
@@ -106,9 +46,15 @@ interface Bench extends AsyncDisposable {
   read(from: number, to: number, leaveAfter?: number, isOpen?: true): Promise<Uint8Array | undefined>
 }
 
-async function bench(source: ScriptedOrigin, quotaBytes = 1e9, size = BLOB.length): Promise<Bench> {
-  const store = createMemoryStore({ quotaBytes, clock: systemClock })
-  const reads = readsOver(store)
+/** @param kept what an earlier one left, to go on with. */
+async function bench(
+  source: ScriptedOrigin,
+  quotaBytes = 1e9,
+  size = BLOB.length,
+  kept?: { readonly store: ChunkStore; readonly parts: PartStore },
+): Promise<Bench> {
+  const store = kept?.store ?? createMemoryStore({ quotaBytes, clock: systemClock })
+  const reads = await readsOver(store, undefined, undefined, kept?.parts)
   await reads.start()
   const { origin, digest } = source
   const upstream = { name: 'scripted', hosts: [], origin, isPublic: true, hasCredentials: false }
@@ -132,7 +78,7 @@ async function bench(source: ScriptedOrigin, quotaBytes = 1e9, size = BLOB.lengt
     },
     [Symbol.asyncDispose]: async () => {
       await reads.stop(AbortSignal.timeout(1000))
-      await store.close()
+      if (kept === undefined) await store.close()
     },
   }
 }
@@ -204,6 +150,46 @@ describe('reading ranges', () => {
     const all = await at.read(1, blob.length, undefined, true)
     assert.ok(all !== undefined && blob.subarray(1).equals(all))
     assert.equal(source.sent(), blob.length)
+  })
+
+  it('asks the same origin for nothing again after a restart, and another one for all', async () => {
+    const store = createMemoryStore({ quotaBytes: 1e9, clock: systemClock })
+    const files = { data: createMemoryFile(), index: createMemoryFile() }
+    const readAt = async (description: string): Promise<number> => {
+      const source = scriptedOrigin(BLOB, [])
+      const origin = { ...source.origin, description }
+      const parts = await partStore(1e9, files)
+      await using at = await bench({ ...source, origin }, 1e9, BLOB.length, { store, parts })
+      // A part of a chunk, and a whole one besides parts of its neighbours.
+      for (const [from, to] of [
+        [10, 70_000],
+        [2 * MIN_CHUNK_BYTES - 100, 3 * MIN_CHUNK_BYTES + 100],
+      ] as const) {
+        const got = await at.read(from, to)
+        assert.ok(got !== undefined && Buffer.from(BLOB.subarray(from, to)).equals(got))
+      }
+      return source.sent()
+    }
+    const once = await readAt('here')
+    assert.deepEqual([await readAt('here'), await readAt('there'), await readAt('here')], [0, once, 0])
+  })
+
+  it('keeps no parts of a blob that is whole, or gone from the store', async () => {
+    for (const end of ['whole', 'gone'] as const) {
+      const store = createMemoryStore({ quotaBytes: 1e9, clock: systemClock })
+      const files = { data: createMemoryFile(), index: createMemoryFile() }
+      const source = scriptedOrigin(BLOB, [])
+      {
+        await using at = await bench(source, 1e9, BLOB.length, { store, parts: await partStore(1e9, files) })
+        await at.read(MIN_CHUNK_BYTES - 10, 2 * MIN_CHUNK_BYTES)
+      }
+      const parts = await partStore(1e9, files)
+      assert.ok(parts.bytes > 0)
+      await using at = await bench(source, 1e9, BLOB.length, { store, parts })
+      if (end === 'whole') await at.read(0, BLOB.length)
+      else assert.ok(await store.remove(source.digest))
+      assert.equal(parts.bytes, 0, end)
+    }
   })
 
   it('passes the origin’s own refusal on', async () => {

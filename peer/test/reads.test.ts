@@ -29,7 +29,7 @@ interface Bench extends AsyncDisposable {
 
 async function bench(source: ScriptedOrigin, quotaBytes = 1e9): Promise<Bench> {
   const store = createMemoryStore({ quotaBytes, clock: systemClock })
-  const reads = readsOver(store)
+  const reads = await readsOver(store)
   await reads.start()
   const upstream = {
     name: 'scripted',

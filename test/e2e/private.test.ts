@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { before, describe, test } from 'node:test'
-import { requirePrograms, startRegistry, useLab } from '@darter/testing'
+import { type Registry, requirePrograms, startRegistry, useLab } from '@darter/testing'
 import { startContainerd } from '../harness/clients/containerd.ts'
 import { curl } from '../harness/clients/curl.ts'
 import { pullWithNode, UnexpectedStatusError } from '../harness/clients/node.ts'
@@ -10,9 +10,10 @@ import { pullWithSkopeo, skopeoCopy } from '../harness/clients/skopeo.ts'
 import { type Peer, startPeer, startScheduler, upstreamAt } from '../harness/darter.ts'
 import { allDigests } from '../harness/expect.ts'
 import { type Image, noiseImage } from '../harness/images.ts'
-import { type Meter, startMeter } from '../harness/meter.ts'
+import { isBlobGet, type Meter, startMeter } from '../harness/meter.ts'
 import { basic, type Login } from '../harness/mirror.ts'
 import { pushImage } from '../harness/push.ts'
+import { blobUrl, firstLayer } from '../harness/ranges.ts'
 import { startTokenServer, type TokenServer } from '../harness/token-server.ts'
 
 const MIB = 1024 * 1024
@@ -47,11 +48,12 @@ async function refusal(pull: Promise<unknown>): Promise<UnexpectedStatusError> {
 describe('a registry with htpasswd', needed, () => {
   const lab = useLab('htpasswd')
   let image: Image
+  let registry: Registry
   let meter: Meter
   let peers: Peer[]
 
   before(async () => {
-    const registry = await startRegistry(lab, { auth: { htpasswd: { [ALICE.username]: ALICE.password } } })
+    registry = await startRegistry(lab, { auth: { htpasswd: { [ALICE.username]: ALICE.password } } })
     meter = await startMeter(lab, registry.address)
     image = noiseImage(lab.makeDir('image'), 'private', [2 * MIB, 700])
     await pushImage(registry.url, 'team/secret', 'v1', image, { authorization: basic(ALICE) })
@@ -93,6 +95,34 @@ describe('a registry with htpasswd', needed, () => {
       headers: { authorization: basic(ALICE) },
     })
     assert.deepEqual(new Set(again.digests.keys()), allDigests(image))
+  })
+
+  test('what ranges brought is asked for again by nobody after a restart, and given to none who may not read it', async () => {
+    const lazy = noiseImage(lab.makeDir('lazy'), 'lazy', [8 * MIB])
+    await pushImage(registry.url, 'team/secret', 'lazy', lazy, { authorization: basic(ALICE) })
+    const layer = firstLayer(lazy)
+    const upstreams = [upstreamAt(meter.address)]
+    const peer = await startPeer(lab, { name: 'lazy', upstreams, args: ['--no-prefetch'] })
+    const url = blobUrl(peer.mirror, 'team/secret', layer.digest)
+    const read = async (headers: Readonly<Record<string, string>>) => {
+      const response = await fetch(url, { headers: { range: 'bytes=1000-399999', ...headers } })
+      return { status: response.status, bytes: Buffer.from(await response.arrayBuffer()) }
+    }
+    const expected = { status: 206, bytes: layer.bytes.subarray(1000, 400_000) }
+    assert.deepEqual(await read({ authorization: basic(ALICE) }), expected)
+    await peer.restart()
+    meter.reset()
+    for (const headers of [{}, { authorization: basic(MALLORY) }]) {
+      const refused = await read(headers)
+      assert.equal(refused.status, 401)
+      assert(refused.bytes.length < 1000)
+    }
+    assert.deepEqual(await read({ authorization: basic(ALICE) }), expected)
+    assert.equal(
+      meter.bodyBytes(request => isBlobGet(request) && request.status < 400),
+      0,
+    )
+    assertNowhere(peer.dataDir, [ALICE.password, basic(ALICE).slice('Basic '.length)])
   })
 
   test('cached content is not served under the name of another repository', async () => {

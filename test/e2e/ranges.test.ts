@@ -201,6 +201,32 @@ describe('ranges', requirePrograms(['docker-registry']), () => {
     meter.setFault(undefined)
   })
 
+  test('what ranges brought is there after kill -9 and after an orderly stop', async context => {
+    const layer = await newLayer(64 * MIB)
+    const peer = await newPeer('remembering', NO_PREFETCH)
+    const url = urlAt(peer, layer)
+    const readAll = async (): Promise<number> => {
+      const before = originBytes()
+      for (const range of [...scattered(layer.bytes.length, 16, 21), { from: 9 * MIB, to: 13 * MIB }])
+        await readRange(url, layer.bytes, range)
+      return originBytes() - before
+    }
+    meter.setRate(8 * MIB)
+    const cold = await readAll()
+    await peer.restart('SIGKILL')
+    const killed = await readAll()
+    meter.setRate(undefined)
+    context.diagnostic(
+      `${(cold / MIB).toFixed(1)} MiB were read, and ${(killed / MIB).toFixed(1)} MiB again after the kill`,
+    )
+    // Whole chunks are indexed a little later than blocks.
+    assert(killed < cold / 3, `${killed} of ${cold} bytes came from the origin again`)
+    for (const signal of [undefined, 'SIGKILL'] as const) {
+      await peer.restart(signal)
+      assert.equal(await readAll(), 0, `something was lost by ${signal ?? 'an orderly stop'}`)
+    }
+  })
+
   test('kill -9 and restart in the middle of reads: no wrong byte, and connections are refused for a moment only', async context => {
     const layer = await newLayer(64 * MIB)
     const peer = await newPeer('killed', NO_PREFETCH)
@@ -255,9 +281,11 @@ describe('ranges', requirePrograms(['docker-registry']), () => {
     isOver = true
     await watching
     context.diagnostic(
-      `refused for ${Math.round(refusedMs)} ms at most; ${failures} reads had to be asked for again`,
+      `refused for ${Math.round(refusedMs)} ms at most; ${failures} reads had to be asked for again; ` +
+        `${Math.round(originBytes() / MIB)} MiB came from the origin for a blob of 64 MiB`,
     )
     assert(failures > 0, 'the kills met nobody')
+    assert(originBytes() < 72 * MIB, 'what was kept before a kill came from the origin again')
     assert(refusedMs < 5000)
   })
 })

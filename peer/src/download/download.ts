@@ -406,7 +406,7 @@ export class Download implements LinkedDownload {
     this.#membership.join(this.#state.kind === 'running')
     if (this.#session.verifiedHashes === undefined) this.#membership.vouch()
     this.#readers.wake()
-    this.#ranges.stop(new Error('the blob is here'))
+    this.#ranges.whole()
     this.#track(
       this.stored.markComplete(proof).then(this.#resolveEnded, error => {
         this.#log.error({ err: error }, 'a complete blob could not be made durable')

@@ -6,8 +6,9 @@ import type { ChunkLayout } from '@darter/swarm'
 import type { ByteBudget } from './byte-budget.ts'
 import type { BlobSource, ByteSpan, ContentKind } from './contract.ts'
 import { NoSourceError, OriginIgnoresRangesError, OriginSizeError } from './errors.ts'
+import type { BlobParts } from './blob-parts.ts'
 import { openContent, type OriginChunk } from './origin-reader.ts'
-import { BLOCK_BYTES, type BlobParts } from './part-store.ts'
+import { BLOCK_BYTES } from './part-store.ts'
 
 const MIB = 1024 * 1024
 /** The longest read with one request, in blocks: the next one begins before it ends. */
@@ -70,6 +71,8 @@ export class OriginRanges {
     readonly onChunk: (chunk: OriginChunk) => Promise<void>
     /** The origin answers ranges with the whole blob. */
     readonly onRangesIgnored: () => void
+    /** Takes a read of the origin, which ends when what it brought is kept; soon after {@link stop} at the latest. */
+    readonly track: (work: Promise<void>) => void
   }) {
     this.#options = options
   }
@@ -176,7 +179,7 @@ export class OriginRanges {
       promise.catch(() => {})
       this.#coming.set(at, { run, bytes: promise, resolve, reject })
     }
-    void this.#run(run, block, to, source)
+    this.#options.track(this.#run(run, block, to, source))
   }
 
   async #run(run: Run, from: number, to: number, source: BlobSource): Promise<void> {

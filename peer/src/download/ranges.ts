@@ -1,14 +1,17 @@
 import type { Digest } from '@darter/oci'
 import type { Logger } from '@darter/runtime'
-import type { Scratch, StoredBlob } from '@darter/store'
+import type { StoredBlob } from '@darter/store'
 import { type Appetite, type Bitfield, type ChunkLayout, ReadAhead, type Run } from '@darter/swarm'
+import type { Upstream } from '../upstreams.ts'
+import { BlobParts } from './blob-parts.ts'
 import type { ByteBudget } from './byte-budget.ts'
 import type { BlobSource, ByteSpan, ContentKind } from './contract.ts'
 import { FirstParts } from './first-parts.ts'
 import type { LayerHints } from './layer-hints.ts'
 import type { OriginChunk } from './origin-reader.ts'
 import { OriginRanges, type RangePiece } from './origin-ranges.ts'
-import { BlobParts, PartStore } from './part-store.ts'
+import { ownersOf, partOwner } from './part-index.ts'
+import type { PartStore } from './part-store.ts'
 import { type Prefetcher, Touched } from './prefetch.ts'
 import type { Reading } from './reader-desk.ts'
 
@@ -25,38 +28,33 @@ const NEARLY_DONE = 0.9
 
 /** What is known of a blob from the ranges that were read of it, by way of one upstream. */
 interface RangeRecord {
-  readonly layout: ChunkLayout
   readonly parts: BlobParts
   readonly touched: Touched
   readonly ahead: ReadAhead
-  /** The sha256 of chunks that ranges have made whole from the upstream's own bytes. */
-  readonly own: Map<number, Uint8Array>
 }
 
-/** What is known of blobs from ranges that were read: it outlives their downloads, though not the process. */
+/** What is known of blobs from ranges that were read: it outlives their downloads, and the parts outlive the process. */
 export class RangeRecords {
   readonly #parts: PartStore
   /** The least recently used first. */
   readonly #records = new Map<string, RangeRecord>()
 
-  /** @param bytes of parts of chunks that are kept at most. */
-  constructor(scratch: Scratch, bytes: number, log: Logger) {
-    this.#parts = new PartStore(scratch, bytes, log)
+  /** @param parts closed with this. */
+  constructor(parts: PartStore) {
+    this.#parts = parts
   }
 
-  /** The record of a blob. What one upstream gave is not for those who read from another. */
-  of(upstream: string, digest: Digest, layout: ChunkLayout): RangeRecord {
-    const key = `${upstream} ${digest}`
+  /** The record of a blob. What one upstream gave is not for those who read from another, be it of the same name. */
+  of({ name, origin }: Upstream, digest: Digest, layout: ChunkLayout): RangeRecord {
+    const owner = partOwner({ name, address: origin.description }, digest, layout.size)
+    const key = owner.toString('hex')
     let record = this.#records.get(key)
-    if (record?.layout.size === layout.size) this.#records.delete(key)
+    if (record !== undefined) this.#records.delete(key)
     else {
-      record?.parts.clear()
       record = {
-        layout,
-        parts: new BlobParts(this.#parts, layout),
+        parts: new BlobParts(this.#parts, layout, owner),
         touched: new Touched(layout),
         ahead: new ReadAhead(),
-        own: new Map(),
       }
     }
     this.#records.set(key, record)
@@ -66,6 +64,13 @@ export class RangeRecords {
       this.#records.delete(oldest[0])
     }
     return record
+  }
+
+  /** A blob is whole, or gone from the store: its parts go. */
+  ended(digest: Digest): void {
+    const owners = ownersOf(digest)
+    this.#parts.dropLeftovers(owners)
+    for (const [owner, { parts }] of this.#records) if (owner.startsWith(owners)) parts.clear()
   }
 
   /** Bytes of parts of chunks that are kept. */
@@ -142,7 +147,7 @@ export class Ranges {
     readonly onRangesIgnored: () => void
     /** For the blob's format these chunks come after those that were named before, and before the rest. */
     readonly onFirst: (run: Run) => void
-    /** Takes work that ends with {@link stop} at the latest. */
+    /** Takes work that ends soon after {@link stop} at the latest. */
     readonly track: (work: Promise<void>) => void
     readonly log: Logger
   }) {
@@ -162,9 +167,10 @@ export class Ranges {
     const aheadBytes = record.ahead.next(span.from, span.to)
     this.#readers.set(id, { record, origin, aheadBytes, source, reading })
     for (let chunk = layout.at(span.from); chunk <= layout.at(span.to - 1); chunk++) {
-      const own = record.own.get(chunk)
       const hash = stored.chunkHash(chunk)
-      if (own !== undefined && hash !== undefined && Buffer.from(own).equals(hash)) trusted.set(chunk)
+      if (hash === undefined || !record.parts.hasGiven(chunk, hash)) continue
+      trusted.set(chunk)
+      record.parts.drop(chunk)
     }
     return Math.min(layout.size, span.to + aheadBytes)
   }
@@ -227,6 +233,12 @@ export class Ranges {
     return now - this.#leftAt >= linger
   }
 
+  /** The blob is complete: nobody needs its parts any more. */
+  whole(): void {
+    this.stop(new Error('the blob is here'))
+    this.#options.rooms.records.ended(this.#options.stored.digest)
+  }
+
   /** Stops reading origins; those who wait get `error`. */
   stop(error: Error): void {
     this.#ended.abort(error)
@@ -262,12 +274,12 @@ export class Ranges {
   }
 
   #originOf(source: BlobSource): { readonly record: RangeRecord; readonly origin: OriginRanges } {
-    const { name } = source.upstream
-    const known = this.#origins.get(name)
+    const { upstream } = source
+    const known = this.#origins.get(upstream.name)
     if (known !== undefined) return known
-    const { stored, kind, trusted, rooms, onBytes, onChunk, onRangesIgnored } = this.#options
+    const { stored, kind, trusted, rooms, onBytes, onChunk, onRangesIgnored, track } = this.#options
     const { digest, layout } = stored
-    const record = rooms.records.of(name, digest, layout)
+    const record = rooms.records.of(upstream, digest, layout)
     const isHere = (chunk: number): boolean => stored.held.has(chunk) && trusted.has(chunk)
     const origin = new OriginRanges({
       digest,
@@ -282,13 +294,14 @@ export class Ranges {
         await onChunk(chunk)
         // Where the store has no room its parts stay.
         if (!isHere(chunk.index)) return
-        record.own.set(chunk.index, chunk.hash)
+        record.parts.gave(chunk.index, chunk.hash)
         record.parts.drop(chunk.index)
       },
       onRangesIgnored,
+      track,
     })
     const made = { record, origin }
-    this.#origins.set(name, made)
+    this.#origins.set(upstream.name, made)
     return made
   }
 }

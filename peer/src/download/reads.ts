@@ -1,13 +1,7 @@
 import type { Exchange } from '@darter/exchange'
 import { type Digest, MANIFEST_MEDIA_TYPES, ManifestInvalidError, MAX_MANIFEST_BYTES } from '@darter/oci'
 import { type Clock, type Component, createChunkBuffers, type Logger } from '@darter/runtime'
-import {
-  BlobSizeMismatchError,
-  type ChunkStore,
-  type Scratch,
-  type StoredBlob,
-  StoreIoError,
-} from '@darter/store'
+import { BlobSizeMismatchError, type ChunkStore, type StoredBlob, StoreIoError } from '@darter/store'
 import type { Random } from '@darter/swarm'
 import type { SchedulerMessage } from '@darter/wire'
 import { ByteBudget } from './byte-budget.ts'
@@ -29,14 +23,12 @@ import { keepWhole } from './keep.ts'
 import type { LayerHints } from './layer-hints.ts'
 import type { DownloadMetrics } from './metrics.ts'
 import { createNeighbourhood, type Neighbourhood } from './neighbourhood.ts'
+import type { PartStore } from './part-store.ts'
 import { isEmptyDigest } from './prefix-hasher.ts'
 import type { DownloadRates } from './rate-limits.ts'
 import { createSpanReader } from './span-reader.ts'
 
 const LINGER_MS = 5_000
-/** Parts of chunks that are kept for readers of ranges: a part of the store's quota, and at most so many bytes. */
-const PARTS_SHARE = 1 / 16
-const MAX_PARTS_BYTES = 1024 * 1024 * 1024
 /** Blobs that are read at the same moment for what they say of others. */
 const MAX_TABLES_BYTES = 32 * 1024 * 1024
 const SIZE_FACT_MS = 300_000
@@ -64,8 +56,8 @@ export function createReads(options: {
   readonly rates: DownloadRates
   readonly prefetch: PrefetchConfig
   readonly hints: LayerHints
-  /** For parts of chunks; closed with the reads. */
-  readonly scratch: Scratch
+  /** What ranges brought; closed with the reads. */
+  readonly parts: PartStore
   /** The zone that this machine is in; '' when not told. */
   readonly zone: string
 }): Reads {
@@ -88,9 +80,8 @@ export function createReads(options: {
     findDownload: blob => downloads.get(blob),
     downloads: () => [...downloads.values()],
   })
-  const partsBytes = Math.min(MAX_PARTS_BYTES, store.usage().quotaBytes * PARTS_SHARE)
   const ranges = {
-    records: new RangeRecords(options.scratch, partsBytes, log),
+    records: new RangeRecords(options.parts),
     prefetcher: new Prefetcher(options.prefetch, options.clock),
     budget: new ByteBudget(options.rates.maxInFlightBytes),
     hints: options.hints,
@@ -316,6 +307,7 @@ export function createReads(options: {
           refuted.add(digest)
         }),
         store.onRemoved(digest => {
+          ranges.records.ended(digest)
           neighbourhood.blobRemoved(digest)
           scheduler?.send({ type: 'leave', blob: digest })
         }),

@@ -13,6 +13,8 @@ export type ReadUrl = (
 export function urlSource(options: {
   /** Scheme and host, for messages. */
   readonly place: string
+  /** Scheme and host that it is really asked for at. */
+  readonly host: string
   /** The URL, where others may be told it. */
   readonly url: string | undefined
   /** What it answers is not everybody's. */
@@ -22,13 +24,13 @@ export function urlSource(options: {
   readonly via: string | undefined
   readonly read: ReadUrl
 }): BlobSource {
-  const { place, url, hasCredentials, digest, answer, via, read } = options
+  const { place, host, url, hasCredentials, digest, answer, via, read } = options
   const nothingElse = async (): Promise<never> => {
     throw new OriginStatusError(`${place}: a URL`, 404, {}, new Uint8Array())
   }
   const origin: Origin = {
     name: place,
-    description: `content at ${place}`,
+    description: `content at ${host}`,
     isPublic: false,
     headManifest: nothingElse,
     getManifest: nothingElse,

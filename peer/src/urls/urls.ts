@@ -170,6 +170,7 @@ export function createUrls(options: {
       const name = isTrusted ? digest : sharedName(version, digest)
       const source = urlSource({
         place,
+        host: url.origin,
         url: tellable(asked),
         hasCredentials: !isEverybodys,
         digest,

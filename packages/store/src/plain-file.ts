@@ -1,26 +1,25 @@
 import { constants } from 'node:fs'
-import { mkdir, open, unlink } from 'node:fs/promises'
-import { join } from 'node:path'
+import { mkdir, open } from 'node:fs/promises'
+import { dirname } from 'node:path'
 
-/** Room for bytes that nobody needs after the process has ended, by position, like a file without a name. */
-export interface Scratch {
+/** Bytes by position. Nothing of it is brought to the disk on purpose: after a power cut any part may be as it was before, or zeros. */
+export interface PlainFile {
   /** @throws the system's error, such as ENOSPC. */
   write(position: number, bytes: Uint8Array): Promise<void>
-  /** Fills `target` as far as something was written there; returns the bytes read. @throws the system's error. */
+  /** Fills `target` as far as the file goes; returns the bytes read. @throws the system's error. */
   read(position: number, target: Uint8Array): Promise<number>
+  /** Cuts off what lies behind the first `bytes`; nothing when it is not longer. @throws the system's error. */
+  trim(bytes: number): Promise<void>
   close(): Promise<void>
 }
 
 /**
- * Scratch room on the file system of `directory`, which is made when it is missing. The file has no name: whatever ends the
- * process ends it too. It takes only as much of the disk as was written.
+ * The file at `path` (0600), made when it is missing, as is its directory (0700). It takes only as much of the disk as was written.
+ * @throws the system's error.
  */
-export async function createScratchFile(directory: string): Promise<Scratch> {
-  await mkdir(directory, { recursive: true, mode: 0o700 })
-  const path = join(directory, 'scratch')
-  const flags = constants.O_RDWR | constants.O_CREAT | constants.O_TRUNC | constants.O_NOFOLLOW
-  const handle = await open(path, flags, 0o600)
-  await unlink(path)
+export async function openPlainFile(path: string): Promise<PlainFile> {
+  await mkdir(dirname(path), { recursive: true, mode: 0o700 })
+  const handle = await open(path, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o600)
   return {
     write: async (position, bytes) => {
       for (let done = 0; done < bytes.length; ) {
@@ -37,12 +36,15 @@ export async function createScratchFile(directory: string): Promise<Scratch> {
       }
       return done
     },
+    trim: async bytes => {
+      if ((await handle.stat()).size > bytes) await handle.truncate(bytes)
+    },
     close: () => handle.close(),
   }
 }
 
-/** Scratch room in memory. */
-export function createMemoryScratch(): Scratch {
+/** A file in memory. {@link PlainFile.close} leaves it as it is, to be used again. */
+export function createMemoryFile(): PlainFile {
   let bytes = Buffer.alloc(0)
   return {
     write: async (position, added) => {
@@ -54,6 +56,9 @@ export function createMemoryScratch(): Scratch {
       const part = bytes.subarray(position, position + target.length)
       target.set(part)
       return part.length
+    },
+    trim: async length => {
+      bytes = bytes.subarray(0, length)
     },
     close: async () => {},
   }

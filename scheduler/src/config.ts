@@ -7,6 +7,8 @@ export interface SchedulerConfig {
   readonly identityFile: string
   /** File with the cluster key that every peer must prove. */
   readonly clusterKeyFile: string
+  /** Directory with the preheats, which outlive a restart; made with the first one (0700, its files 0600). */
+  readonly preheatDir: string
   readonly listen: SchedulerListenConfig
   readonly admin: {
     /** IP address or host name. Loopback unless configured otherwise. */

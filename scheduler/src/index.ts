@@ -1,9 +1,5 @@
 export { loadToken } from '@darter/exchange'
 export * from './config.ts'
-export {
-  parsePreheatScope,
-  type PreheatedPeer,
-  type PreheatRequest,
-  type PreheatView,
-} from './preheats.ts'
+export { parsePreheatScope, type PreheatRequest } from './preheat-request.ts'
+export { type PreheatedPeer, type PreheatView, SCHEDULER_RESTARTED } from './preheats.ts'
 export { createScheduler, type Scheduler, type SchedulerAddresses } from './scheduler.ts'

@@ -1,17 +1,9 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
 import { Readable } from 'node:stream'
-import { type Digest, isDigest } from '@darter/oci'
 import { delay } from '@darter/runtime'
-import { LIMITS } from '@darter/wire'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
-import { z } from 'zod'
-import {
-  NoSuchPeersError,
-  parsePreheatScope,
-  type PreheatRequest,
-  type PreheatView,
-  TooManyPreheatsError,
-} from './preheats.ts'
+import { NoSuchPeersError, type PreheatRequest, preheatRequest } from './preheat-request.ts'
+import { type PreheatView, TooManyPreheatsError } from './preheats.ts'
 
 /** The jobs as the API reaches them. */
 export interface PreheatJobs {
@@ -30,34 +22,6 @@ const MAX_WATCHERS = 64
 const EVENT_MS = 500
 /** A comment goes out after so long without an event, ms, so that nothing on the way takes the connection for dead. */
 const QUIET_MS = 15_000
-
-const printable = (max: number) =>
-  z
-    .string()
-    .max(max)
-    .regex(/^[ -~]*$/, 'has characters other than printable ASCII')
-const requestBody = z.strictObject({
-  target: z
-    .string()
-    .min(1)
-    .max(LIMITS.targetChars)
-    .regex(/^[!-~]*$/, 'has spaces or characters other than ASCII')
-    .refine(
-      text => !/^[a-z0-9]+:\/\/[^/?#]*@/i.test(text),
-      'has credentials in it: say them as authorization',
-    ),
-  digest: z
-    .custom<Digest>(value => typeof value === 'string' && isDigest(value), 'is no digest')
-    .exactOptional(),
-  platform: printable(64)
-    .regex(/^[a-z0-9]+\/[a-z0-9_]+(\/[a-z0-9.]+)?$/, 'is no platform such as linux/amd64')
-    .exactOptional(),
-  to: printable(256).refine(
-    text => parsePreheatScope(text) !== undefined,
-    'is none of seeds, all, zone=Z and n=K',
-  ),
-  authorization: printable(LIMITS.authorizationChars).exactOptional(),
-})
 
 /**
  * `/preheats`: starts, shows, lists, watches and cancels jobs, for whoever sends the token as
@@ -92,7 +56,7 @@ export function addPreheatApi(
     })
     scope.get('/preheats', () => ({ preheats: jobs.list() }))
     scope.post('/preheats', { bodyLimit: BODY_BYTES }, (request, reply) => {
-      const body = requestBody.safeParse(request.body)
+      const body = preheatRequest.safeParse(request.body)
       if (!body.success) {
         const [issue] = body.error.issues
         const where = issue?.path.join('.') || 'the body'

@@ -1,33 +1,12 @@
 import { DarterError, type Digest } from '@darter/oci'
-import { rendezvousRanking } from '@darter/swarm'
-import { type PeerMessage, type PreheatFailure, type SchedulerMessage, withoutQuery } from '@darter/wire'
+import { type PeerMessage, type PreheatFailure, type SchedulerMessage, withoutSecrets } from '@darter/wire'
 import type { Outgoing } from './directory.ts'
-
-/** Which peers something is brought to. */
-export type PreheatScope =
-  | { readonly kind: 'seeds' }
-  | { readonly kind: 'all' }
-  | { readonly kind: 'zone'; readonly zone: string }
-  /** So many, always the same ones for one target as long as they are there. */
-  | { readonly kind: 'some'; readonly count: number }
-
-/** Reads `seeds`, `all`, `zone=Z` or `n=K`; undefined for anything else. */
-export function parsePreheatScope(text: string): PreheatScope | undefined {
-  if (text === 'seeds' || text === 'all') return { kind: text }
-  if (/^zone=[ -~]{1,128}$/.test(text)) return { kind: 'zone', zone: text.slice('zone='.length) }
-  const count = /^n=([1-9]\d{0,5})$/.exec(text)?.[1]
-  return count === undefined ? undefined : { kind: 'some', count: Number(count) }
-}
-
-/** What is to be brought where. */
-export interface PreheatRequest {
-  readonly target: string
-  readonly digest?: Digest
-  readonly platform?: string
-  /** Forgotten when the job is over. */
-  readonly authorization?: string
-  readonly to: string
-}
+import {
+  choosePeers,
+  type PreheatCandidate,
+  type PreheatRequest,
+  type PreheatScope,
+} from './preheat-request.ts'
 
 /** How one peer gets on with a job. `lost`: it is gone, and may come back. */
 export interface PreheatedPeer {
@@ -43,7 +22,7 @@ export interface PreheatedPeer {
 /** How a job stands. */
 export interface PreheatView {
   readonly id: string
-  /** Without its query, in which a URL may be signed. */
+  /** A URL without its query, in which it may be signed. */
   readonly target: string
   readonly platform: string | null
   readonly to: string
@@ -52,19 +31,20 @@ export interface PreheatView {
   /** RFC 3339. */
   readonly startedAt: string
   readonly endedAt: string | null
-  /** Grows with each change. */
+  /** Grows with each change, for as long as one scheduler runs. */
   readonly version: number
   readonly peers: readonly PreheatedPeer[]
 }
 
-/** No peer is of the kind that was asked for. */
-export class NoSuchPeersError extends DarterError {
-  readonly code = 'NO_SUCH_PEERS'
-
-  constructor(to: string) {
-    super(`no peer that is connected now is meant by ${to}`)
-  }
+/** What is kept of a job on disk: no secret, but that it had some. */
+export interface PreheatRecord extends PreheatView {
+  readonly digest?: Digest
+  /** It came with credentials, or its URL with a query or a user: it cannot go on without. */
+  readonly hadSecrets: boolean
 }
+
+/** The failure of peers whose job was at work when the scheduler was started again, and had secrets. */
+export const SCHEDULER_RESTARTED = 'SCHEDULER_RESTARTED'
 
 /** So many jobs run that another one is refused. */
 export class TooManyPreheatsError extends DarterError {
@@ -73,13 +53,6 @@ export class TooManyPreheatsError extends DarterError {
   constructor(most: number) {
     super(`${most} preheats run already; wait for one, or cancel one`)
   }
-}
-
-/** A peer that jobs can be given to. */
-export interface PreheatCandidate {
-  readonly id: string
-  readonly zone: string
-  readonly seed: boolean
 }
 
 /** What may be noted of the book's doings, for metrics. */
@@ -101,6 +74,9 @@ const LOST_MS = 60_000
 /** Jobs that take longer are cancelled, ms. */
 const LONGEST_MS = 86_400_000
 
+const RESTARTED =
+  'the scheduler was started again, and keeps neither credentials nor queries of URLs: start the preheat again'
+
 type Order = SchedulerMessage & { type: 'preheat' }
 
 interface Part {
@@ -112,15 +88,19 @@ interface Part {
   most: number
   size: number
   failures: readonly PreheatFailure[]
-  lostAt: number
+  /** Undefined: it has not been there since the scheduler was started. */
+  lostAt: number | undefined
   changedAt: number
 }
 
 interface Job {
   readonly id: string
+  /** Without secrets. */
   readonly target: string
+  readonly digest: Digest | undefined
   readonly platform: string | undefined
   readonly to: string
+  readonly hadSecrets: boolean
   readonly startedAt: number
   readonly startedWall: number
   readonly parts: ReadonlyMap<string, Part>
@@ -128,6 +108,8 @@ interface Job {
   open: number
   /** Those whose peers are gone. */
   readonly lost: Set<Part>
+  /** When it was restored, or the last of the peers that it had then came back. */
+  returnedAt: number
   /** Undefined when the job is over: it holds the credentials. */
   order: Order | undefined
   state: PreheatView['state']
@@ -136,9 +118,11 @@ interface Job {
   version: number
 }
 
-/** The jobs that bring content to peers. In memory alone; each call returns what is to be sent. */
+/** The jobs that bring content to peers. Pure bookkeeping: calls return what is to be sent and kept. */
 export class PreheatBook {
   readonly #jobs = new Map<string, Job>()
+  /** Those that the disk has otherwise, forgotten ones included. */
+  readonly #unsaved = new Set<string>()
   readonly #newId: () => string
   readonly #wall: () => number
   readonly #events: PreheatEvents
@@ -171,31 +155,82 @@ export class PreheatBook {
   ): { readonly id: string; readonly out: readonly Outgoing[] } {
     if (this.running >= MAX_RUNNING) throw new TooManyPreheatsError(MAX_RUNNING)
     const { to, ...content } = request
-    const chosen = choose(scope, peers, content.target)
-    if (chosen.length === 0) throw new NoSuchPeersError(to)
+    const chosen = choosePeers(scope, peers, request)
     const id = this.#newId()
     const order: Order = { type: 'preheat', job: id, ...content }
+    const target = withoutSecrets(content.target)
     const part = ({ id: peer, zone }: PreheatCandidate): [string, Part] => [
       peer,
-      { id: peer, zone, state: 'asked', held: 0, most: 0, size: 0, failures: [], lostAt: 0, changedAt: 1 },
+      {
+        id: peer,
+        zone,
+        state: 'asked',
+        held: 0,
+        most: 0,
+        size: 0,
+        failures: [],
+        lostAt: undefined,
+        changedAt: 1,
+      },
     ]
     this.#jobs.set(id, {
       id,
-      target: withoutQuery(content.target),
+      target,
+      digest: content.digest,
       platform: content.platform,
       to,
+      hadSecrets: content.authorization !== undefined || target !== content.target,
       startedAt: now,
       startedWall: this.#wall(),
       parts: new Map(chosen.map(part)),
       open: chosen.length,
       lost: new Set(),
+      returnedAt: now,
       order,
       state: 'running',
       endedAt: 0,
       endedWall: undefined,
       version: 1,
     })
+    this.#unsaved.add(id)
     return { id, out: chosen.map(peer => ({ to: peer.id, message: order })) }
+  }
+
+  /**
+   * Takes up the jobs of the scheduler that ran before this one, before any other call. One that was at work goes on with its
+   * own peers: each is given its part when it is back, and counts as failed when none of them came for a minute. One that had
+   * secrets has failed.
+   */
+  restore(records: readonly PreheatRecord[], now: number): void {
+    const ago = (time: number) => now - Math.max(0, this.#wall() - time)
+    const oldestFirst = records.toSorted((a, b) => Date.parse(a.startedAt) - Date.parse(b.startedAt))
+    for (const { peers, digest, platform, startedAt, endedAt, ...record } of oldestFirst) {
+      const { id, target, version, hadSecrets } = record
+      const parts = peers.map(peer => ({ ...peer, most: peer.held, lostAt: undefined, changedAt: version }))
+      const open = record.state === 'running' ? parts.filter(part => !isOver(part)) : []
+      const startedWall = Date.parse(startedAt)
+      const endedWall = endedAt === null ? undefined : Date.parse(endedAt)
+      const content = { target, ...(digest && { digest }), ...(platform !== null && { platform }) }
+      const job: Job = {
+        ...record,
+        digest,
+        platform: platform ?? undefined,
+        startedAt: ago(startedWall),
+        startedWall,
+        parts: new Map(parts.map(part => [part.id, part])),
+        open: open.length,
+        lost: new Set(open),
+        returnedAt: now,
+        order: open.length === 0 ? undefined : { type: 'preheat', job: id, ...content },
+        endedAt: endedWall === undefined ? 0 : ago(endedWall),
+        endedWall,
+      }
+      this.#jobs.set(id, job)
+      for (const part of open) {
+        part.state = 'lost'
+        if (hadSecrets) this.#fail(job, part, { code: SCHEDULER_RESTARTED, message: RESTARTED }, now)
+      }
+    }
   }
 
   /** A peer said how it gets on. */
@@ -211,13 +246,14 @@ export class PreheatBook {
   }
 
   /** A peer came (back): it is given again what it had not finished. */
-  joined(id: string): Outgoing[] {
+  joined(id: string, now: number): Outgoing[] {
     const out: Outgoing[] = []
     for (const job of this.#jobs.values()) {
       const part = job.parts.get(id)
       if (job.order === undefined || part?.state !== 'lost') continue
       part.state = 'asked'
       job.lost.delete(part)
+      if (part.lostAt === undefined) job.returnedAt = now
       part.changedAt = ++job.version
       out.push({ to: id, message: job.order })
     }
@@ -258,18 +294,13 @@ export class PreheatBook {
     const out: Outgoing[] = []
     for (const job of this.#jobs.values()) {
       if (job.state !== 'running') {
-        if (now - job.endedAt > ENDED_MS) this.#jobs.delete(job.id)
+        if (now - job.endedAt > ENDED_MS) this.#forget(job.id)
         continue
       }
       if (now - job.startedAt > LONGEST_MS) out.push(...(this.cancel(job.id, now)?.out ?? []))
       for (const part of job.lost) {
-        if (now - part.lostAt <= LOST_MS) continue
-        job.lost.delete(part)
-        part.state = 'failed'
-        part.failures = [
-          { what: job.target, code: 'PEER_LOST', message: 'the peer left and did not come back' },
-        ]
-        this.#changed(job, part, now)
+        if (now - (part.lostAt ?? job.returnedAt) <= LOST_MS) continue
+        this.#fail(job, part, { code: 'PEER_LOST', message: 'the peer left and did not come back' }, now)
       }
     }
     return out
@@ -306,9 +337,38 @@ export class PreheatBook {
     })
   }
 
+  /** A job as it is to be kept; undefined when it is to be kept no more. */
+  record(id: string): PreheatRecord | undefined {
+    const view = this.view(id)
+    const job = this.#jobs.get(id)
+    if (view === undefined || job === undefined) return undefined
+    const { digest, hadSecrets } = job
+    return { ...view, ...(digest !== undefined && { digest }), hadSecrets }
+  }
+
+  /** The jobs whose records changed since this was last asked: by a start, an end, or the end of a peer's part. */
+  takeUnsaved(): readonly string[] {
+    const ids = [...this.#unsaved]
+    this.#unsaved.clear()
+    return ids
+  }
+
+  #fail(job: Job, part: Part, failure: Omit<PreheatFailure, 'what'>, now: number): void {
+    job.lost.delete(part)
+    part.state = 'failed'
+    part.failures = [{ what: job.target, ...failure }]
+    this.#changed(job, part, now)
+  }
+
+  #forget(id: string): void {
+    this.#jobs.delete(id)
+    this.#unsaved.add(id)
+  }
+
   #changed(job: Job, part: Part, now: number): void {
     part.changedAt = ++job.version
     if (!isOver(part)) return
+    this.#unsaved.add(job.id)
     this.#events.onPeerEnded?.(part.state)
     if (--job.open > 0) return
     const parts = [...job.parts.values()]
@@ -322,37 +382,13 @@ export class PreheatBook {
     job.endedWall = this.#wall()
     job.order = undefined
     job.lost.clear()
+    this.#unsaved.add(job.id)
     const ended = [...this.#jobs.values()].filter(other => other.state !== 'running')
-    for (const oldest of ended.slice(0, Math.max(0, ended.length - MAX_ENDED))) this.#jobs.delete(oldest.id)
+    for (const oldest of ended.slice(0, Math.max(0, ended.length - MAX_ENDED))) this.#forget(oldest.id)
   }
 }
 
 function isOver(part: Part): part is Part & { state: 'done' | 'failed' | 'cancelled' } {
   const { state } = part
   return state === 'done' || state === 'failed' || state === 'cancelled'
-}
-
-function choose(
-  scope: PreheatScope,
-  peers: readonly PreheatCandidate[],
-  target: string,
-): readonly PreheatCandidate[] {
-  switch (scope.kind) {
-    case 'all':
-      return peers
-    case 'seeds':
-      return peers.filter(({ seed }) => seed)
-    case 'zone':
-      return peers.filter(({ zone }) => zone === scope.zone)
-    case 'some': {
-      const ids = new Set(
-        rendezvousRanking(
-          peers.map(({ id }) => id),
-          target,
-          scope.count,
-        ),
-      )
-      return peers.filter(({ id }) => ids.has(id))
-    }
-  }
 }

@@ -65,6 +65,7 @@ export function createScheduler(
     })
     const service = createService({
       server: control,
+      preheatDir: config.preheatDir,
       clock: systemClock,
       random: systemRandom,
       log,

@@ -2,13 +2,17 @@ import { randomBytes } from 'node:crypto'
 import type { ControlServer } from '@darter/exchange'
 import type { Clock, Component, Logger } from '@darter/runtime'
 import type { Random } from '@darter/swarm'
-import type { SchedulerMessage } from '@darter/wire'
+import { type SchedulerMessage, withoutSecrets } from '@darter/wire'
 import { type DirectoryEvents, type Outgoing, SwarmDirectory } from './directory.ts'
 import type { SchedulerMetrics } from './metrics.ts'
 import type { PreheatJobs } from './preheat-api.ts'
-import { NoSuchPeersError, parsePreheatScope, PreheatBook } from './preheats.ts'
+import { createPreheatJournal } from './preheat-journal.ts'
+import { NoSuchPeersError, parsePreheatScope } from './preheat-request.ts'
+import { PreheatBook } from './preheats.ts'
 
 const TICK_MS = 100
+/** How often what changed of preheats is written to disk, but for starts and cancellations, which are at once. */
+const SAVE_MS = 1000
 
 /** The scheduler at work: the thin edge between the control streams and the {@link SwarmDirectory}. */
 export interface SchedulerService extends Component {
@@ -19,6 +23,8 @@ export interface SchedulerService extends Component {
 /** Joins a control server and a directory; it starts and stops the server. */
 export function createService(options: {
   readonly server: ControlServer
+  /** Where preheats are kept over restarts. */
+  readonly preheatDir: string
   readonly clock: Clock
   readonly random: Random
   readonly log: Logger
@@ -35,9 +41,20 @@ export function createService(options: {
       onHeld: bytes => metrics.preheated(bytes),
     },
   })
+  const journal = createPreheatJournal({
+    directory: options.preheatDir,
+    log,
+    snapshot: id => preheats.record(id),
+  })
   const senders = new Map<string, (message: SchedulerMessage) => boolean>()
   let timer: NodeJS.Timeout | undefined
   let unsubscribe: (() => void) | undefined
+  let savedAt = clock.now()
+
+  const save = (): void => {
+    savedAt = clock.now()
+    for (const id of preheats.takeUnsaved()) journal.save(id)
+  }
 
   const deliver = (outgoing: readonly Outgoing[]): void => {
     for (const { to, message } of outgoing) senders.get(to)?.(message)
@@ -57,12 +74,14 @@ export function createService(options: {
         if (scope === undefined) throw new NoSuchPeersError(request.to)
         const { id, out } = preheats.start(request, scope, directory.members(), clock.now())
         const { target, to } = request
-        log.info({ job: id, target: target.split('?', 1)[0], to, peers: out.length }, 'preheat started')
+        log.info({ job: id, target: withoutSecrets(target), to, peers: out.length }, 'preheat started')
+        save()
         deliver(out)
         return id
       },
       cancel: id => {
         const cancelled = preheats.cancel(id, clock.now())
+        save()
         if (cancelled !== undefined) deliver(cancelled.out)
         return cancelled !== undefined
       },
@@ -73,6 +92,14 @@ export function createService(options: {
       },
     },
     start: async () => {
+      const kept = await journal.load()
+      preheats.restore(kept, clock.now())
+      if (kept.length > 0) {
+        log.info(
+          { jobs: kept.length, running: preheats.running },
+          'preheats from before the start were taken up',
+        )
+      }
       unsubscribe = server.onPeer(peer => {
         const { id } = peer.address
         // A peer that comes back before its old stream was missed replaces itself.
@@ -84,7 +111,7 @@ export function createService(options: {
           { peer: id, zone: peer.address.zone, seed: peer.seed, peers: directory.peers },
           'peer joined',
         )
-        deliver(preheats.joined(id))
+        deliver(preheats.joined(id, clock.now()))
         peer.onMessage(message => {
           if (senders.get(id) !== send) return
           const from = clock.now()
@@ -103,12 +130,18 @@ export function createService(options: {
       timer = setInterval(() => {
         deliver(directory.tick(clock.now()))
         deliver(preheats.tick(clock.now()))
+        if (clock.now() - savedAt >= SAVE_MS) save()
       }, TICK_MS)
     },
     stop: async () => {
       clearInterval(timer)
       unsubscribe?.()
-      await server.stop()
+      try {
+        await server.stop()
+      } finally {
+        save()
+        await journal.close()
+      }
     },
   }
 }

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { parsePreheatScope, PreheatBook, type PreheatRequest, TooManyPreheatsError } from '../src/preheats.ts'
+import { parseDigest } from '@darter/oci'
+import { parsePreheatScope, type PreheatRequest } from '../src/preheat-request.ts'
+import { PreheatBook, type PreheatRecord, TooManyPreheatsError } from '../src/preheats.ts'
 
 const peers = [
   { id: 'a', zone: 'x', seed: true },
@@ -9,9 +11,13 @@ const peers = [
 ]
 const secret = 'Basic c2VjcmV0'
 
-function newBook(): PreheatBook {
+function newBook(wall: () => number = () => 0): PreheatBook {
   let last = 0
-  return new PreheatBook({ newId: () => (++last).toString(16).padStart(32, '0'), wall: () => 0 })
+  return new PreheatBook({ newId: () => (++last).toString(16).padStart(32, '0'), wall })
+}
+
+function recordsOf(book: PreheatBook): PreheatRecord[] {
+  return book.list().flatMap(({ id }) => book.record(id) ?? [])
 }
 
 function start(book: PreheatBook, to: string, more: Partial<PreheatRequest> = {}, now = 0) {
@@ -66,7 +72,7 @@ describe('the book of preheats', () => {
     const one = start(book, 'zone=x', {}, 20).id
     say(one, 'a', 'running', 4)
     book.left('a', 30)
-    book.joined('a')
+    book.joined('a', 30)
     say(one, 'a', 'running', 3)
     say(one, 'a', 'done', 9)
     say(one, 'b', 'failed', 2)
@@ -115,8 +121,8 @@ describe('the book of preheats', () => {
     const { id } = start(book, 'all', { authorization: secret })
     tell(book, 'a', id, 'done')
     for (const peer of ['a', 'b', 'c']) book.left(peer, 10)
-    assert.deepEqual(book.joined('a'), [])
-    assert.equal(book.joined('b').length, 1)
+    assert.deepEqual(book.joined('a', 10), [])
+    assert.equal(book.joined('b', 10).length, 1)
     tell(book, 'b', id, 'done', 11)
     book.tick(60_010)
     assert.equal(book.view(id)?.state, 'running')
@@ -124,7 +130,7 @@ describe('the book of preheats', () => {
     const view = book.view(id)
     assert.equal(view?.state, 'failed')
     assert.equal(view.peers[2]?.failures[0]?.code, 'PEER_LOST')
-    assert.deepEqual(book.joined('c'), [])
+    assert.deepEqual(book.joined('c', 60_011), [])
   })
 
   it('shows credentials to the peers of a job alone', () => {
@@ -135,6 +141,135 @@ describe('the book of preheats', () => {
     assert.ok(out.every(({ message }) => JSON.stringify(message).includes(target)))
     assert.equal(book.view(id)?.target, 'https://example.com/model')
     assert.ok(!JSON.stringify([book.view(id), book.list()]).includes(secret))
+  })
+
+  it('goes on after a restart with the peers that it had chosen, as each comes back', () => {
+    const book = newBook()
+    const digest = parseDigest(`sha256:${'0'.repeat(64)}`)
+    const { id, out } = start(book, 'n=2', { platform: 'linux/arm64', digest })
+    const [one = '', two = ''] = out.map(({ to }) => to)
+    tell(book, one, id, 'done')
+    tell(book, two, id, 'running')
+
+    const next = newBook()
+    next.restore(recordsOf(book), 7)
+    assert.equal(next.running, 1)
+    assert.deepEqual(
+      next.view(id)?.peers.map(({ state }) => state),
+      ['done', 'lost'],
+    )
+    // Neither one that was through nor one that was not chosen gets it, whoever comes first.
+    const other = peers.find(peer => peer.id !== one && peer.id !== two)?.id ?? assert.fail()
+    for (const peer of [other, one]) assert.deepEqual(next.joined(peer, 8), [])
+    assert.deepEqual(next.joined(two, 9), [{ to: two, message: out[0]?.message }])
+    tell(next, two, id, 'done', 10)
+    assert.equal(next.view(id)?.state, 'done')
+  })
+
+  it('waits after a restart for a minute from the last peer that comes back, once for each', () => {
+    const book = newBook()
+    const { id } = start(book, 'all')
+    const next = newBook()
+    next.restore(recordsOf(book), 0)
+    const states = () => next.view(id)?.peers.map(({ state }) => state)
+    next.tick(60_000)
+    assert.equal(next.joined('a', 60_000).length, 1)
+    next.tick(120_000)
+    assert.deepEqual(states(), ['asked', 'lost', 'lost'])
+    assert.equal(next.joined('b', 120_000).length, 1)
+    next.left('a', 150_000)
+    assert.equal(next.joined('a', 160_000).length, 1)
+    next.tick(180_000)
+    assert.deepEqual(states(), ['asked', 'asked', 'lost'])
+    next.tick(180_001)
+    assert.deepEqual(states(), ['asked', 'asked', 'failed'])
+    assert.equal(next.view(id)?.peers[2]?.failures[0]?.code, 'PEER_LOST')
+  })
+
+  it('keeps no secret, and fails after a restart what cannot go on without', () => {
+    const book = newBook()
+    const url = 'https://example.com/model'
+    start(book, 'all', { authorization: secret })
+    start(book, 'all', { target: `${url}?signature=c2lnbmVk` })
+    start(book, 'all', { target: `https://user:c2VjcmV0@example.com/model` })
+    start(book, 'all', { target: `https:///\\user:c2VjcmV0@example.com/model` })
+    const plain = start(book, 'all', { target: `app@sha256:${'0'.repeat(64)}` }).id
+    tell(book, 'a', start(book, 'zone=x', { authorization: secret }).id, 'done')
+    const records = recordsOf(book)
+    assert.doesNotMatch(JSON.stringify(records), /c2lnbmVk|c2VjcmV0|user/)
+    assert.deepEqual(
+      records.map(({ target }) => target),
+      ['app', url, url, url, `app@sha256:${'0'.repeat(64)}`, 'app'],
+    )
+
+    const next = newBook(() => 5)
+    next.restore(records, 0)
+    assert.deepEqual(
+      next.list().map(({ state }) => state),
+      ['failed', 'failed', 'failed', 'failed', 'running', 'failed'],
+    )
+    const last = next.view(next.list().at(-1)?.id ?? '')
+    assert.equal(last?.endedAt, new Date(5).toISOString())
+    assert.deepEqual(
+      last?.peers.map(({ state, failures }) => [state, failures[0]?.code]),
+      [
+        ['done', undefined],
+        ['failed', 'SCHEDULER_RESTARTED'],
+      ],
+    )
+    assert.match(last?.peers[1]?.failures[0]?.message ?? '', /credentials.*start the preheat again/)
+    assert.deepEqual(
+      next.joined('b', 0).map(({ message }) => 'job' in message && message.job),
+      [plain],
+    )
+  })
+
+  it('shows what was over for as long as it would have been, and ends what takes too long, over restarts', () => {
+    let wall = 1_000_000
+    const book = newBook(() => wall)
+    const { id } = start(book, 'seeds')
+    tell(book, 'a', id, 'done')
+    wall++
+    const long = start(book, 'all').id
+    const before = recordsOf(book)
+    const next = newBook(() => wall + 3_500_000)
+    next.restore(before.toReversed(), 50)
+    assert.deepEqual(
+      recordsOf(next),
+      before.map(record => (record.id === id ? record : next.record(long))),
+    )
+    for (const peer of ['a', 'b', 'c']) next.joined(peer, 60)
+    next.tick(50 + 99_999)
+    assert.notEqual(next.view(id), undefined)
+    assert.deepEqual(next.takeUnsaved(), [])
+    next.tick(50 + 100_000)
+    assert.equal(next.record(id), undefined)
+    assert.deepEqual(next.takeUnsaved(), [id])
+    next.tick(50 + 86_400_000 - 3_500_000)
+    assert.equal(next.view(long)?.state, 'running')
+    next.tick(50 + 86_400_000 - 3_500_000 + 1)
+    assert.equal(next.view(long)?.state, 'cancelled')
+    // By a clock that was set back no time has gone.
+    const early = newBook()
+    early.restore(before, 0)
+    early.tick(3_600_000)
+    assert.notEqual(early.view(id), undefined)
+    early.tick(3_600_001)
+    assert.equal(early.view(id), undefined)
+  })
+
+  it('tells which jobs are to be saved: at a start, when a peer is through, at an end', () => {
+    const book = newBook()
+    const { id } = start(book, 'all')
+    assert.deepEqual(book.takeUnsaved(), [id])
+    tell(book, 'a', id, 'running')
+    book.left('b', 1)
+    assert.deepEqual(book.takeUnsaved(), [])
+    tell(book, 'a', id, 'done')
+    assert.deepEqual(book.takeUnsaved(), [id])
+    book.cancel(id, 1)
+    assert.deepEqual(book.takeUnsaved(), [id])
+    assert.deepEqual(book.takeUnsaved(), [])
   })
 
   it('cancels once, and forgets what was over an hour ago', () => {

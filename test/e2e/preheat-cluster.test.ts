@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import { readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import { join } from 'node:path'
 import { before, describe, test } from 'node:test'
@@ -44,6 +44,9 @@ describe('preheating a cluster', needed, () => {
   let files: string
   let reads = 0
   const content = randomBytes(200_000)
+  /** What it gives out once `open` is called. */
+  const held = randomBytes(200_000)
+  const { promise: isOpen, resolve: open } = Promise.withResolvers<void>()
 
   const token = () => readFileSync(join(scheduler.dataDir, 'admin.token'), 'utf8').trim()
   const api = (path: string, options: RequestInit = {}, bearer = token()) =>
@@ -80,6 +83,12 @@ describe('preheating a cluster', needed, () => {
     await pushImage(url, repository, 'v1', image, { authorization: basic(ALICE) })
     return image
   }
+  /** What the scheduler has on disk of each job. */
+  const onDisk = () => {
+    const directory = join(scheduler.dataDir, 'preheats')
+    return readdirSync(directory).map(name => readFileSync(join(directory, name), 'utf8'))
+  }
+  const secrets = () => [ALICE.password, basic(ALICE), basic(ALICE).slice('Basic '.length), token()]
   const header = ['--header', `Authorization: ${basic(ALICE)}`]
   const reference = (repository: string) => `${UPSTREAM}/${repository}:v1`
 
@@ -89,9 +98,13 @@ describe('preheating a cluster', needed, () => {
     meter = await startMeter(lab, registry.address)
     scheduler = await startScheduler(lab)
     const server = createServer((request, response) => {
+      const isHeld = request.url === '/held.bin'
+      const body = isHeld ? held : content
       if (request.method === 'GET') reads++
-      response.writeHead(200, { 'content-length': content.length, etag: '"1"' })
-      response.end(request.method === 'HEAD' ? undefined : content)
+      response.writeHead(200, { 'content-length': body.length, etag: '"1"' })
+      if (request.method === 'HEAD') response.end()
+      else if (isHeld) void isOpen.then(() => response.end(body))
+      else response.end(body)
     })
     files = `http://127.0.0.1:${await listen(lab, server)}`
     peers = await Promise.all(
@@ -267,6 +280,9 @@ describe('preheating a cluster', needed, () => {
     meter.setRate(4 * MIB)
     const running = command([reference('team/restart'), '--to', 'all', ...header], [0])
     await until('a part is there', () => meter.bodyBytes(isBlobGet) > 5 * MIB)
+    const kept = onDisk().filter(text => text.includes('"running"'))
+    assert.equal(kept.length, 1)
+    for (const secret of secrets()) assert(!kept[0]?.includes(secret))
     await scheduler.restart('SIGKILL')
     await until('the job runs again', async () => (await scheduler.metric('darter_scheduler_preheats')) === 1)
     meter.setRate(undefined)
@@ -292,6 +308,44 @@ describe('preheating a cluster', needed, () => {
     const { config, layers } = image.manifests[0] ?? assert.fail()
     const size = [config, ...layers].reduce((bytes, blob) => bytes + blob.size, 0)
     assert.equal(await metric('_held_bytes_total'), 4 * size)
+    // The first of its two jobs had credentials, which the scheduler has not kept.
+    const { preheats } = (await (await api('/preheats')).json()) as { preheats: View[] }
+    const states = preheats.slice(-2).map(({ state }) => state)
+    assert.deepEqual(states, ['failed', 'done'])
+    const { peers: parts } = await view(preheats.at(-2)?.id ?? '')
+    assert.deepEqual(
+      new Set(parts.map(({ state, failures }) => `${state} ${failures[0]?.code}`)),
+      new Set(['failed SCHEDULER_RESTARTED']),
+    )
+  })
+
+  test('a job without credentials outlives a scheduler that is killed, under its id and with its peers', async () => {
+    const digest = `sha256:${createHash('sha256').update(held).digest('hex')}`
+    const target = `${files}/held.bin`
+    const { preheats: before } = (await (await api('/preheats')).json()) as { preheats: View[] }
+    const id = await start({ target, digest, to: 'n=3' })
+    const chosen = (await view(id)).peers.map(peer => peer.id)
+    const following = command([target, '--digest', digest, '--to', 'zone=far'], [0])
+    await until(
+      'the command has begun',
+      async () => (await scheduler.metric('darter_scheduler_preheats')) === 2,
+    )
+
+    await until('both are on disk', () => onDisk().filter(text => text.includes('"running"')).length === 2)
+    await scheduler.restart('SIGKILL')
+    assert.equal((await view(id)).state, 'running')
+    const { preheats: after } = (await (await api('/preheats')).json()) as { preheats: View[] }
+    assert.deepEqual(after.slice(0, before.length), before)
+    open()
+    const { state, peers: parts } = await end(id)
+    assert.equal(state, 'done')
+    assert.deepEqual(
+      parts.map(part => [part.id, part.held]),
+      chosen.map(peer => [peer, held.length]),
+    )
+    assert.match((await following).stderr, / at 1 of 1 peers in /)
+    const { preheats } = (await (await api('/preheats')).json()) as { preheats: View[] }
+    assert.equal(preheats.length, before.length + 2)
   })
 
   test('nobody without the token gets anywhere, and no secret is written down', async () => {
@@ -329,12 +383,11 @@ describe('preheating a cluster', needed, () => {
     const usage = await command(['app', '--to', 'everyone'], [2])
     assert.match(usage.stderr, /must be seeds, all, zone=Z or n=K/)
 
-    const secrets = [ALICE.password, basic(ALICE), basic(ALICE).slice('Basic '.length), token()]
     for (const program of [scheduler, ...peers]) {
       const text = JSON.stringify(program.log())
-      for (const secret of secrets) assert(!text.includes(secret))
+      for (const secret of secrets()) assert(!text.includes(secret))
     }
-    const kept = JSON.stringify(await (await api('/preheats')).json())
-    for (const secret of secrets) assert(!kept.includes(secret))
+    const kept = JSON.stringify([await (await api('/preheats')).json(), ...onDisk()])
+    for (const secret of secrets()) assert(!kept.includes(secret))
   })
 })

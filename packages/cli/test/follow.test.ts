@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import type { PreheatedPeer, PreheatView } from '@darter/scheduler'
+import { type PreheatedPeer, type PreheatView, SCHEDULER_RESTARTED } from '@darter/scheduler'
+import type { Board } from '../src/preheat/board.ts'
 import {
   NoSuchPreheatError,
   type PreheatClient,
@@ -73,9 +74,14 @@ function scripted(script: {
 
 describe('a preheat that is followed', () => {
   const said: string[] = []
-  const follow = (client: PreheatClient, returnMs = 5_000, signal = new AbortController().signal) =>
+  const follow = (
+    client: PreheatClient,
+    returnMs = 5_000,
+    signal = new AbortController().signal,
+    board: Pick<Board, 'update'> = { update: () => {} },
+  ) =>
     preheatToTheEnd(client, order, {
-      board: { update: () => {} },
+      board,
       say: line => said.push(line),
       returnMs,
       signal,
@@ -109,7 +115,7 @@ describe('a preheat that is followed', () => {
     assert.equal(said.length, 1)
   })
 
-  it('is watched on when only the connection broke', async () => {
+  it('is watched on, and not begun again, when the scheduler goes on with it', async () => {
     const { client, orders } = scripted({
       jobs: [['a', 'b']],
       watches: [half, { views: [job('1', [part('b', 'done')], 'done')] }],
@@ -117,6 +123,40 @@ describe('a preheat that is followed', () => {
     })
     assert.equal((await follow(client)).state, 'done')
     assert.equal(orders.length, 1)
+  })
+
+  it('is begun once more, with its credentials, when the scheduler could not go on without', async () => {
+    const failures = [{ what: 'app', code: SCHEDULER_RESTARTED, message: 'no' }]
+    const givenUp = job('1', [part('a', 'done'), { ...part('b', 'failed'), failures }], 'failed')
+    const again = { views: [job('2', [part('a', 'done'), part('b', 'done')], 'done')] }
+    // It is seen by the question how it stands, and by the second watch where the scheduler was started again meanwhile.
+    for (const watches of [
+      [half, again],
+      [half, { views: [givenUp] }, again],
+    ]) {
+      let views = watches.length === 3 ? [half.views[0], givenUp] : [givenUp]
+      const shown: PreheatedPeer['state'][] = []
+      const { client, orders } = scripted({
+        jobs: [
+          ['a', 'b'],
+          ['a', 'b'],
+        ],
+        watches,
+        view: () => {
+          const [next] = views
+          views = views.slice(1)
+          return next
+        },
+        connected: () => ['a', 'b'],
+      })
+      const board = {
+        update: (peers: readonly PreheatedPeer[]) => shown.push(...peers.map(({ state }) => state)),
+      }
+      const { state } = await follow(client, 5_000, undefined, board)
+      assert.equal(state, 'done')
+      assert.deepEqual(orders, [order, order])
+      assert(!shown.includes('failed'))
+    }
   })
 
   it('fails for peers that do not come back, unless they were through', async () => {
@@ -168,5 +208,28 @@ describe('a preheat that is followed', () => {
     stopping.abort(new Error('interrupted'))
     await assert.rejects(follow(interrupted.client, 100, stopping.signal), /interrupted/)
     assert.deepEqual(interrupted.cancelled, ['1'])
+  })
+
+  it('is cancelled when it is interrupted while the scheduler is gone, or that it may go on is said', async () => {
+    for (const isBack of [true, false]) {
+      const stopping = new AbortController()
+      const gone = new SchedulerNotRunningError('x', undefined)
+      const { client, cancelled } = scripted({
+        jobs: [['a', 'b']],
+        watches: [half],
+        view: () => {
+          stopping.abort(new Error('interrupted'))
+          throw gone
+        },
+      })
+      const cancel = isBack ? client.cancel : () => Promise.reject(gone)
+      said.length = 0
+      await assert.rejects(follow({ ...client, cancel }, 5_000, stopping.signal), gone)
+      assert.deepEqual(cancelled, isBack ? ['1'] : [])
+      assert.equal(
+        said.some(line => /preheat 1 may go on/.test(line)),
+        !isBack,
+      )
+    }
   })
 })

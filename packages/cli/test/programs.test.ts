@@ -33,6 +33,7 @@ test('without any option a peer mirrors the well-known registries on loopback, a
   assert.equal(config.identityFile, '/state/peer.key')
   assert.equal(config.store.dir, '/state/store')
   assert.equal(schedulerConfig(from('')).clusterKeyFile, '/state/cluster.key')
+  assert.equal(schedulerConfig(from('')).preheatDir, '/state/preheats')
 })
 
 test('a configured upstream takes the place of the default one and keeps its other names', async () => {

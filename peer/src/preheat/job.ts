@@ -1,5 +1,5 @@
 import { DarterError } from '@darter/oci'
-import { LIMITS, type PeerMessage, type PreheatFailure, withoutQuery } from '@darter/wire'
+import { LIMITS, type PeerMessage, type PreheatFailure, withoutSecrets } from '@darter/wire'
 import type { BlobReads } from '../download/contract.ts'
 import { contentsOf, type PreheatOrder, type PreheatRooms, type Wanted } from './contents.ts'
 
@@ -56,7 +56,7 @@ export function startJob(
       }
       await Promise.all(Array.from({ length: AT_ONCE }, worker))
     } catch (error) {
-      fail(withoutQuery(order.target), error)
+      fail(withoutSecrets(order.target), error)
     }
     if (signal.aborted) return state('cancelled')
     return state(failed ? 'failed' : 'done')

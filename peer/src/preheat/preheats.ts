@@ -1,6 +1,6 @@
 import type { SchedulerLink } from '@darter/exchange'
 import type { Component, Logger } from '@darter/runtime'
-import { withoutQuery } from '@darter/wire'
+import { withoutSecrets } from '@darter/wire'
 import type { BlobReads } from '../download/contract.ts'
 import type { PreheatOrder, PreheatRooms } from './contents.ts'
 import { type JobState, startJob } from './job.ts'
@@ -41,7 +41,7 @@ export function createPreheats(options: {
     tell(last)
     const { state, held, failures } = last
     const ms = Math.round(performance.now() - started)
-    log.info({ job, target: withoutQuery(order.target), state, held, ms, failures }, 'preheat ended')
+    log.info({ job, target: withoutSecrets(order.target), state, held, ms, failures }, 'preheat ended')
   }
 
   const begin = (order: PreheatOrder): void => {
@@ -49,7 +49,7 @@ export function createPreheats(options: {
     if (stopped || running.has(job)) return
     if (running.size >= MAX_JOBS) {
       const busy = {
-        what: withoutQuery(order.target),
+        what: withoutSecrets(order.target),
         code: 'BUSY',
         message: `${MAX_JOBS} preheats run here already`,
       }

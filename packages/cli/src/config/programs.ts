@@ -35,6 +35,7 @@ export function schedulerConfig(resolved: Resolved): SchedulerConfig {
   return {
     identityFile: join(settings['data-dir'], 'scheduler.key'),
     clusterKeyFile: clusterKeyFile(resolved),
+    preheatDir: join(settings['data-dir'], 'preheats'),
     listen: {
       host: settings['scheduler.host'],
       port: settings['scheduler.port'],

@@ -24,7 +24,7 @@ const ANSWER_MS = 10_000
 const SILENCE_MS = 60_000
 const MAX_EVENT_CHARS = 64 * 1024 * 1024
 
-/** The scheduler does not know a job (any more): it was started again. */
+/** The scheduler does not know a job (any more). */
 export class NoSuchPreheatError extends DarterError {
   readonly code = 'NO_SUCH_PREHEAT'
 }

@@ -1,5 +1,10 @@
 import { delay } from '@darter/runtime'
-import type { PreheatedPeer, PreheatRequest, PreheatView } from '@darter/scheduler'
+import {
+  type PreheatedPeer,
+  type PreheatRequest,
+  type PreheatView,
+  SCHEDULER_RESTARTED,
+} from '@darter/scheduler'
 import type { Board } from './board.ts'
 import {
   NoSuchPreheatError,
@@ -8,14 +13,14 @@ import {
   SchedulerRefusedError,
 } from './cluster.ts'
 
-/** How long the scheduler, and then the peers of a job that it has forgotten, may take to come back, ms. */
+/** How long the scheduler, and then the peers of a job that it gave up, may take to come back, ms. */
 const RETURN_MS = 60_000
 const RETRY_MS = 500
 
 /**
- * Has the scheduler bring something to peers and watches it to the end. A scheduler that was started again has forgotten the job:
- * the same is begun once more when the peers are there again. Resolves to all peers as they stood last; those that did not
- * come back have failed. When the signal aborts, the job is cancelled.
+ * Has the scheduler bring something to peers and watches it to the end. A scheduler that was started again goes on with the job;
+ * one that gave it up, for lack of credentials, or knows it no more is given the same once more when the peers are there again. Resolves to
+ * all peers as they stood last; those that did not come back have failed. When the signal aborts, the job is cancelled.
  * @throws what {@link PreheatClient.start} throws; {@link SchedulerNotRunningError} when it does not come back.
  */
 export async function preheatToTheEnd(
@@ -41,14 +46,16 @@ export async function preheatToTheEnd(
       },
       signal,
     )
-    if (signal.aborted) {
-      await cancel(client, job.id)
-      signal.throwIfAborted()
-    }
     if (state === 'cancelled') return { state, peers: [...peers.values()] }
     if (state !== 'lost') break
-    say('no more word from the scheduler; the preheat goes on when it is back')
-    job = await resume(client, job, order, new Set(peers.keys()), returnMs, signal)
+    try {
+      signal.throwIfAborted()
+      say('no more word from the scheduler; the preheat goes on when it is back')
+      job = await resume(client, job, order, new Set(peers.keys()), returnMs, signal)
+    } catch (error) {
+      if (signal.aborted) await cancel(client, job.id, say)
+      throw error
+    }
     const { target } = job
     const mine = new Set(job.peers.map(({ id }) => id))
     for (const [id, peer] of peers)
@@ -59,7 +66,7 @@ export async function preheatToTheEnd(
   return { state: all.every(({ state }) => state === 'done') ? 'done' : 'failed', peers: all }
 }
 
-/** Watches a job; `lost` when it is not over and the scheduler tells no more of it. */
+/** Watches a job; `lost` when it is not over and the scheduler tells no more of it, or gave it up. */
 async function watch(
   client: PreheatClient,
   id: string,
@@ -69,6 +76,7 @@ async function watch(
   let state: PreheatView['state'] = 'running'
   try {
     for await (const view of client.watch(id, signal)) {
+      if (isGivenUp(view)) return 'lost'
       onPeers(view.peers)
       ;({ state } = view)
     }
@@ -79,7 +87,12 @@ async function watch(
   return state === 'running' ? 'lost' : state
 }
 
-/** The job when the scheduler still knows it, else the same one begun anew once its peers are there, or for those that are. */
+/** A job that a scheduler that was started again could not go on with, as it had no credentials for it. */
+function isGivenUp({ peers }: PreheatView): boolean {
+  return peers.some(({ failures }) => failures.some(({ code }) => code === SCHEDULER_RESTARTED))
+}
+
+/** The job when the scheduler goes on with it, or did, else the same one begun anew once its peers are there, or for those that are. */
 async function resume(
   client: PreheatClient,
   job: PreheatView,
@@ -94,7 +107,7 @@ async function resume(
     const isLate = performance.now() >= until
     try {
       const known = await client.view(job.id, signal)
-      if (known !== undefined) return known
+      if (known !== undefined && !isGivenUp(known)) return known
       const connected = await client.connected(signal)
       if (isLate || [...ids].every(id => connected.has(id))) return await client.start(order)
     } catch (error) {
@@ -103,12 +116,13 @@ async function resume(
   }
 }
 
-async function cancel(client: PreheatClient, id: string): Promise<void> {
+async function cancel(client: PreheatClient, id: string, say: (line: string) => void): Promise<void> {
   try {
     await client.cancel(id)
   } catch (error) {
-    // Then it is over in any case.
-    if (!(error instanceof NoSuchPreheatError || error instanceof SchedulerNotRunningError)) throw error
+    if (error instanceof SchedulerNotRunningError) {
+      say(`the scheduler is gone: if it comes back, preheat ${id} may go on and is to be cancelled there`)
+    } else if (!(error instanceof NoSuchPreheatError)) throw error
   }
 }
 

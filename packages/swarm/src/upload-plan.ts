@@ -2,6 +2,7 @@ import type { ReadonlyBitfield } from './bitfield.ts'
 import { BlobUploads, type Need, type Receiver } from './blob-uploads.ts'
 import type { Random } from './random.ts'
 import { UploadPace } from './upload-pace.ts'
+import { type UploadRequest, UploadQueue } from './upload-queue.ts'
 
 /** What the driver is to do; in the order given. */
 export type UploadEffect =
@@ -53,17 +54,6 @@ const SLOW_MS = 2_000
 const SLOTS_PER_PASSING = 1.5
 const ROUND_TRIP_WEIGHT = 0.2
 
-interface Waiting {
-  readonly to: string
-  readonly uploads: BlobUploads
-  readonly chunk: number
-  /** When it came, ms. */
-  readonly at: number
-  state: 'parked' | 'ready' | 'sending'
-  /** When it began to be sent, ms. */
-  startedAt: number
-}
-
 /**
  * The decisions of one peer that gives chunks: which neighbour may ask next, and what is sent when. It performs nothing:
  * each event updates the state, and {@link takeEffects} tells what to do. One plan serves all blobs, since they share
@@ -82,9 +72,7 @@ export class UploadPlan {
   readonly #receivers = new Map<string, Receiver>()
   /** Those that lack something and have not passed. */
   readonly #hungry = new Set<Need>()
-  readonly #waiting = new Set<Waiting>()
-  /** Those that are sent to neighbours that held nothing before. */
-  readonly #firsts = new Set<Waiting>()
+  readonly #requests = new UploadQueue()
   /** Slots without an answer, requests that are ready and chunks that are sent. */
   #engaged = 0
   #roundTripMs = 0
@@ -135,7 +123,7 @@ export class UploadPlan {
     if (uploads === undefined) return
     this.#forgetNeed(uploads, id)
     uploads.up(id, held)
-    for (const request of this.#waiting) {
+    for (const request of this.#requests) {
       if (request.to === id && request.uploads === uploads) uploads.covers(id, request.chunk)
     }
     this.#give(now)
@@ -181,7 +169,7 @@ export class UploadPlan {
     const uploads = this.#blobs.get(blob)
     if (uploads === undefined) return
     uploads.held(chunk)
-    for (const request of this.#waiting) {
+    for (const request of this.#requests) {
       if (request.state !== 'parked' || request.uploads !== uploads || request.chunk !== chunk) continue
       request.state = 'ready'
       this.#engaged++
@@ -200,7 +188,7 @@ export class UploadPlan {
     const uploads = this.#blobs.get(blob)
     if (uploads === undefined) return
     uploads.lost(chunk)
-    for (const request of this.#waiting) {
+    for (const request of this.#requests) {
       if (request.uploads !== uploads || request.chunk !== chunk || request.state === 'sending') continue
       this.#refuse(request.to, blob, chunk, 'missing')
       this.#dequeue(request)
@@ -221,12 +209,15 @@ export class UploadPlan {
     need.receiver.silent = 0
     if (!isOffered) {
       this.#refuse(id, blob, chunk, 'missing')
-    } else if (this.#find(blob, id, chunk) !== undefined || this.#waitingOf(id) >= this.#limits.maxWaiting) {
+    } else if (
+      this.#requests.find(blob, id, chunk) !== undefined ||
+      this.#requests.countOf(id) >= this.#limits.maxWaiting
+    ) {
       this.#refuse(id, blob, chunk, 'busy')
     } else {
       uploads.covers(id, chunk)
       const state = uploads.isHeld(chunk) ? 'ready' : 'parked'
-      this.#waiting.add({ to: id, uploads, chunk, at: now, state, startedAt: now })
+      this.#requests.add({ to: id, uploads, chunk, at: now, state, startedAt: now })
       if (state === 'ready') this.#engaged++
     }
     this.#next(now)
@@ -234,7 +225,7 @@ export class UploadPlan {
 
   /** A neighbour does not want a chunk any more that it requested. */
   cancelled(blob: string, id: string, chunk: number, now: number): void {
-    const request = this.#find(blob, id, chunk)
+    const request = this.#requests.find(blob, id, chunk)
     if (request === undefined || request.state === 'sending') return
     this.#dequeue(request)
     this.#next(now)
@@ -251,10 +242,9 @@ export class UploadPlan {
 
   /** A chunk has arrived, or sending it came to nothing. */
   sent(blob: string, id: string, chunk: number, whole: boolean, now: number): void {
-    const request = this.#find(blob, id, chunk)
+    const request = this.#requests.find(blob, id, chunk)
     if (request?.state !== 'sending') return
-    this.#waiting.delete(request)
-    this.#firsts.delete(request)
+    this.#requests.delete(request)
     this.#engaged--
     this.#pace.ended(whole, request.startedAt, now)
     this.#next(now)
@@ -263,7 +253,7 @@ export class UploadPlan {
   /** Moves time on: call about every 100 ms. */
   tick(now: number): void {
     if (now - this.#oldestSlotAt >= this.#limits.slotMs) this.#takeSlotsBack(now)
-    for (const request of this.#waiting) {
+    for (const request of this.#requests) {
       if (request.state === 'sending' || now - request.at < this.#limits.waitMs) continue
       this.#refuse(request.to, request.uploads.blob, request.chunk, 'busy')
       this.#dequeue(request)
@@ -293,15 +283,12 @@ export class UploadPlan {
   }
 
   #send(now: number): void {
-    while (this.#waiting.size > this.#pace.sending) {
-      const request = this.#nextReady()
+    while (this.#requests.size > this.#pace.sending) {
+      const request = this.#requests.next()
       if (request === undefined) return
-      const isFirst = this.#isFirst(request)
-      if ((isFirst || this.#firsts.size > 0) && this.#pace.sending >= this.#firstDepth()) return
+      if (this.#requests.isFirstUnderWay(request) && this.#pace.sending >= this.#firstDepth()) return
       if (!this.#pace.mayStart(now)) return
-      if (isFirst) this.#firsts.add(request)
-      request.state = 'sending'
-      request.startedAt = now
+      this.#requests.started(request, now)
       this.#pace.started(now)
       this.#effects.push({ type: 'send', to: request.to, blob: request.uploads.blob, chunk: request.chunk })
     }
@@ -345,21 +332,6 @@ export class UploadPlan {
     return 1 + (interval === 0 ? 1 : Math.max(1, Math.ceil(this.#roundTripMs / interval)))
   }
 
-  #isFirst({ uploads, to }: Waiting): boolean {
-    return uploads.need(to)?.empty === true
-  }
-
-  /** The request to be served next: of a neighbour that holds nothing, else the one that came first. */
-  #nextReady(): Waiting | undefined {
-    let first: Waiting | undefined
-    for (const request of this.#waiting) {
-      if (request.state !== 'ready') continue
-      if (this.#isFirst(request)) return request
-      first ??= request
-    }
-    return first
-  }
-
   #hungriest(): Need | undefined {
     let best: Need | undefined
     let least = Number.POSITIVE_INFINITY
@@ -401,28 +373,15 @@ export class UploadPlan {
     this.#effects.push({ type: 'refuse', to, blob, chunk, reason })
   }
 
-  #find(blob: string, id: string, chunk: number): Waiting | undefined {
-    for (const request of this.#waiting) {
-      if (request.to === id && request.chunk === chunk && request.uploads.blob === blob) return request
-    }
-    return undefined
-  }
-
-  #waitingOf(id: string): number {
-    let count = 0
-    for (const request of this.#waiting) if (request.to === id) count++
-    return count
-  }
-
-  #dequeue(request: Waiting): void {
-    this.#waiting.delete(request)
+  #dequeue(request: UploadRequest): void {
+    this.#requests.delete(request)
     if (request.state === 'ready') this.#engaged--
   }
 
   #left(uploads: BlobUploads, id: string): void {
     this.#forgetNeed(uploads, id)
     uploads.down(id)
-    for (const request of this.#waiting) {
+    for (const request of this.#requests) {
       if (request.to !== id || request.uploads !== uploads || request.state === 'sending') continue
       this.#refuse(id, uploads.blob, request.chunk, 'missing')
       this.#dequeue(request)

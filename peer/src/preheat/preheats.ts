@@ -10,6 +10,16 @@ const MAX_JOBS = 16
 /** How often a running job says how it goes on, ms. */
 const TELL_MS = 500
 
+interface Running {
+  readonly abort: AbortController
+  readonly ended: Promise<void>
+  /** The same job, ordered again while this run of it is being given up. */
+  next: PreheatOrder | undefined
+}
+
+/** Why a job ends of which nobody is told: the next connection begins it anew. */
+const GONE = new Error('the connection to the scheduler is gone')
+
 /**
  * Does what the scheduler orders to be preheated. A job lives as long as the connection that it came by, and nothing of it, its
  * credentials least of all, any longer.
@@ -20,7 +30,7 @@ export function createPreheats(options: {
   readonly log: Logger
 }): Component {
   const { scheduler, rooms, log } = options
-  const running = new Map<string, { readonly abort: AbortController; readonly ended: Promise<void> }>()
+  const running = new Map<string, Running>()
   const unsubscribe: (() => void)[] = []
   let stopped = false
 
@@ -38,7 +48,7 @@ export function createPreheats(options: {
     }, TELL_MS)
     const last = await work.ended
     clearInterval(timer)
-    tell(last)
+    if (signal.reason !== GONE) tell(last)
     const { state, held, failures } = last
     const ms = Math.round(performance.now() - started)
     log.info({ job, target: withoutSecrets(order.target), state, held, ms, failures }, 'preheat ended')
@@ -46,7 +56,12 @@ export function createPreheats(options: {
 
   const begin = (order: PreheatOrder): void => {
     const { job } = order
-    if (stopped || running.has(job)) return
+    if (stopped) return
+    const before = running.get(job)
+    if (before !== undefined) {
+      if (before.abort.signal.reason === GONE) before.next = order
+      return
+    }
     if (running.size >= MAX_JOBS) {
       const busy = {
         what: withoutSecrets(order.target),
@@ -59,12 +74,26 @@ export function createPreheats(options: {
     const abort = new AbortController()
     const ended = run(order, abort.signal)
       .catch(error => log.error({ err: error, job }, 'a preheat ended unexpectedly'))
-      .finally(() => running.delete(job))
-    running.set(job, { abort, ended })
+      .finally(() => {
+        const next = running.get(job)?.next
+        running.delete(job)
+        if (next !== undefined) begin(next)
+      })
+    running.set(job, { abort, ended, next: undefined })
+  }
+
+  const cancel = (job: string): void => {
+    const known = running.get(job)
+    if (known === undefined) return
+    known.next = undefined
+    known.abort.abort()
   }
 
   const abortAll = (): void => {
-    for (const { abort } of running.values()) abort.abort()
+    for (const entry of running.values()) {
+      entry.next = undefined
+      entry.abort.abort(GONE)
+    }
   }
 
   return {
@@ -73,7 +102,7 @@ export function createPreheats(options: {
       unsubscribe.push(
         scheduler.onMessage(message => {
           if (message.type === 'preheat') begin(message)
-          else if (message.type === 'preheat-cancel') running.get(message.job)?.abort.abort()
+          else if (message.type === 'preheat-cancel') cancel(message.job)
         }),
         scheduler.onDown(abortAll),
       )

@@ -7,9 +7,10 @@ import { type PreheatView, TooManyPreheatsError } from './preheats.ts'
 
 /** The jobs as the API reaches them. */
 export interface PreheatJobs {
-  /** @throws {NoSuchPeersError} {@link TooManyPreheatsError} */
-  start(request: PreheatRequest): string
-  cancel(id: string): boolean
+  /** Resolves to the id when a restart will know the job, unless the disk refused it. @throws {NoSuchPeersError} {@link TooManyPreheatsError} */
+  start(request: PreheatRequest): Promise<string>
+  /** Resolves as {@link start}; false when there is no such job. */
+  cancel(id: string): Promise<boolean>
   view(id: string, since?: number): PreheatView | undefined
   list(): readonly Omit<PreheatView, 'peers'>[]
   /** Jobs at work now. */
@@ -55,28 +56,29 @@ export function addPreheatApi(
       )
     })
     scope.get('/preheats', () => ({ preheats: jobs.list() }))
-    scope.post('/preheats', { bodyLimit: BODY_BYTES }, (request, reply) => {
+    scope.post('/preheats', { bodyLimit: BODY_BYTES }, async (request, reply) => {
       const body = preheatRequest.safeParse(request.body)
       if (!body.success) {
         const [issue] = body.error.issues
         const where = issue?.path.join('.') || 'the body'
         return refuse(reply, 400, 'INVALID_REQUEST', `${where}: ${issue?.message ?? 'is not valid'}`)
       }
+      let id: string
       try {
-        const id = jobs.start(body.data)
-        return reply.code(201).header('location', `/preheats/${id}`).send(jobs.view(id))
+        id = await jobs.start(body.data)
       } catch (error) {
         if (error instanceof NoSuchPeersError) return refuse(reply, 409, error.code, error.message)
         if (error instanceof TooManyPreheatsError) return refuse(reply, 429, error.code, error.message)
         throw error
       }
+      return reply.code(201).header('location', `/preheats/${id}`).send(jobs.view(id))
     })
     scope.get<{ Params: { id: string } }>(
       '/preheats/:id',
       ({ params }, reply) => jobs.view(params.id) ?? unknown(reply),
     )
-    scope.delete<{ Params: { id: string } }>('/preheats/:id', ({ params }, reply) =>
-      jobs.cancel(params.id) ? jobs.view(params.id) : unknown(reply),
+    scope.delete<{ Params: { id: string } }>('/preheats/:id', async ({ params }, reply) =>
+      (await jobs.cancel(params.id)) ? jobs.view(params.id) : unknown(reply),
     )
     scope.get<{ Params: { id: string } }>('/preheats/:id/events', ({ params }, reply) => {
       if (jobs.view(params.id) === undefined) return unknown(reply)

@@ -22,8 +22,8 @@ export interface PreheatJournal {
   load(): Promise<readonly PreheatRecord[]>
   /** Writes a job as it stands soon, or removes it when it is no more. */
   save(id: string): void
-  /** Resolves when all that was to be saved is written. */
-  close(): Promise<void>
+  /** Resolves when all that was to be saved until now is written, or was refused. */
+  saved(): Promise<void>
 }
 
 /** More than a job for 10 000 peers takes. */
@@ -142,7 +142,7 @@ export function createPreheatJournal(options: {
           ),
         )
     },
-    close: () => work,
+    saved: () => work,
   }
 }
 

@@ -69,7 +69,7 @@ export function createService(options: {
     name: 'scheduler',
     directory,
     preheats: {
-      start: request => {
+      start: async request => {
         const scope = parsePreheatScope(request.to)
         if (scope === undefined) throw new NoSuchPeersError(request.to)
         const { id, out } = preheats.start(request, scope, directory.members(), clock.now())
@@ -77,12 +77,14 @@ export function createService(options: {
         log.info({ job: id, target: withoutSecrets(target), to, peers: out.length }, 'preheat started')
         save()
         deliver(out)
+        await journal.saved()
         return id
       },
-      cancel: id => {
+      cancel: async id => {
         const cancelled = preheats.cancel(id, clock.now())
         save()
         if (cancelled !== undefined) deliver(cancelled.out)
+        await journal.saved()
         return cancelled !== undefined
       },
       view: (id, since) => preheats.view(id, since),
@@ -140,7 +142,7 @@ export function createService(options: {
         await server.stop()
       } finally {
         save()
-        await journal.close()
+        await journal.saved()
       }
     },
   }

@@ -68,7 +68,7 @@ test('jobs outlive the program, as they stood when they were written, for the ow
   first.records.set(idOf(1), record(1, 'done'))
   first.records.delete(idOf(3))
   first.save(idOf(3))
-  await first.close()
+  await first.saved()
   assert.equal((await stat(first.directory)).mode & 0o777, 0o700)
   assert.equal((await stat(join(first.directory, `${idOf(1)}.json`))).mode & 0o777, 0o600)
   assert.equal((await readdir(first.directory)).length, 2)
@@ -76,7 +76,7 @@ test('jobs outlive the program, as they stood when they were written, for the ow
   const second = journalIn('again')
   assert.deepEqual(new Set(await second.load()), new Set([record(1, 'done'), full]))
   second.save(idOf(1))
-  await second.close()
+  await second.saved()
   assert.deepEqual(await journalIn('again').load(), [full])
   assert.deepEqual([...first.logged, ...second.logged], [])
 })
@@ -84,7 +84,7 @@ test('jobs outlive the program, as they stood when they were written, for the ow
 test('a file that holds no job is logged and removed, and the others count', async () => {
   const journal = journalIn('corrupt')
   journal.put(record(1))
-  await journal.close()
+  await journal.saved()
   const good = await readFile(join(journal.directory, `${idOf(1)}.json`), 'utf8')
   const put = (name: string, text: string) => writeFile(join(journal.directory, name), text)
   const wrong = {
@@ -118,7 +118,7 @@ test('a disk that refuses is logged, and no call fails', async () => {
   await writeFile(journal.directory, 'a file where the directory should be')
   assert.deepEqual(await journal.load(), [])
   journal.put(record(1))
-  await journal.close()
+  await journal.saved()
   assert.deepEqual(
     journal.logged.map(({ msg }) => msg.replace(/:.*/, '')),
     ['preheats from before the start could not be read', 'a preheat was not written to disk'],
@@ -127,7 +127,7 @@ test('a disk that refuses is logged, and no call fails', async () => {
   // One that is in the way is a directory, which no file replaces.
   await mkdir(join(journal.directory, `${idOf(1)}.json`), { recursive: true })
   journal.put(record(1), record(2))
-  await journal.close()
+  await journal.saved()
   assert.deepEqual(await journal.load(), [record(2)])
   assert((await stat(join(journal.directory, `${idOf(1)}.json`))).isDirectory())
 })
@@ -143,7 +143,7 @@ test('a job of very many peers is kept without what failed, or not at all', asyn
     })),
   })
   journal.put(many(1, 10_000, '.'.repeat(512)), many(2, 60_000, ''), record(3))
-  await journal.close()
+  await journal.saved()
   const kept = await journal.load()
   assert.deepEqual(
     kept.map(({ id, peers }) => [id, peers.length, peers[0]?.failures.length]),

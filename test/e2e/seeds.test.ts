@@ -193,9 +193,9 @@ describe('seeds', requirePrograms(['docker-registry']), () => {
       const held = await cluster.seeds[0]?.metric('darter_seed_calls_total', { outcome: 'held' })
       return held === 1
     })
-    context.diagnostic(`a range in ${range.toFixed(0)} ms, ${meter.peakConnections} connections of the seed`)
-    // In a hurry it has four reads under way.
-    assert(meter.peakConnections <= 2, `${meter.peakConnections} connections`)
+    context.diagnostic(`a range in ${range.toFixed(0)} ms, ${meter.peakReads} reads of the seed at a time`)
+    // In a hurry it has four. The end of one may lie on the way here when the next one begins.
+    assert(meter.peakReads <= 2, `${meter.peakReads} reads at a time`)
     // On a machine that is busy a peer may be tired of waiting for a neighbour once.
     let next = 0
     await until('a range comes from the seed', async () => {

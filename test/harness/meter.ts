@@ -53,6 +53,8 @@ export interface Meter {
   bodyBytes(filter?: (request: MeteredRequest) => boolean): number
   /** The most connections that were open at the same moment since the last {@link reset}. */
   readonly peakConnections: number
+  /** The most blobs, or parts of them, that were being sent at the same moment since the last {@link reset}. */
+  readonly peakReads: number
   /** Forgets the requests counted so far. */
   reset(): void
   /** Sets or clears the rule for faults. */
@@ -135,6 +137,8 @@ export async function startMeter(lab: Lab, target: string): Promise<Meter> {
     response.end()
   }
 
+  let reads = 0
+  let peakReads = 0
   const server = createServer((request, response) => {
     const entry: MeteredRequest = {
       method: request.method ?? 'GET',
@@ -144,6 +148,10 @@ export async function startMeter(lab: Lab, target: string): Promise<Meter> {
       status: 0,
     }
     requests.push(entry)
+    if (isBlobGet(entry)) {
+      peakReads = Math.max(peakReads, ++reads)
+      response.once('close', () => reads--)
+    }
     const fault = rule?.(entry, ruleIndex++)
     if (fault?.kind === 'status') {
       entry.status = fault.status
@@ -191,8 +199,12 @@ export async function startMeter(lab: Lab, target: string): Promise<Meter> {
     get peakConnections() {
       return peakConnections
     },
+    get peakReads() {
+      return peakReads
+    },
     reset() {
       requests = []
+      peakReads = reads
       peakConnections = connections
     },
     setFault(next) {

@@ -21,7 +21,10 @@ function run(part: Partial<Scenario> & Pick<Scenario, 'peers' | 'chunks'>): Run 
   const begun = process.cpuUsage()
   const outcome = simulate(scenario)
   const { user, system } = process.cpuUsage(begun)
-  return { scenario, outcome, cpuSeconds: (user + system) / 1e6 }
+  const cpuSeconds = (user + system) / 1e6
+  const { lastRatio, originRatio } = outcome
+  process.stderr.write(`  ${JSON.stringify({ lastRatio, originRatio, cpuSeconds })}\n`)
+  return { scenario, outcome, cpuSeconds }
 }
 
 const ratio = (value: number): string => (Number.isFinite(value) ? value.toFixed(3) : 'never')

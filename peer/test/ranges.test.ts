@@ -3,6 +3,7 @@ import { describe, it } from 'node:test'
 import { seededRandom, systemClock } from '@darter/runtime'
 import { type ChunkStore, createMemoryFile, createMemoryStore } from '@darter/store'
 import { chunkLayout, MIN_CHUNK_BYTES } from '@darter/swarm'
+import { until } from '@darter/testing'
 import fc from 'fast-check'
 import { BLOCK_BYTES, type PartStore } from '../src/download/part-store.ts'
 import { Prefetcher, Touched } from '../src/download/prefetch.ts'
@@ -42,8 +43,14 @@ describe('the background', () => {
 })
 
 interface Bench extends AsyncDisposable {
-  /** Reads a range; undefined when it was left half-way. */
-  read(from: number, to: number, leaveAfter?: number, isOpen?: true): Promise<Uint8Array | undefined>
+  /** Reads a range, and waits after each piece for `then`, which is told how much there is; undefined when it was left half-way. */
+  read(
+    from: number,
+    to: number,
+    leaveAfter?: number,
+    isOpen?: true,
+    then?: (length: number) => Promise<void>,
+  ): Promise<Uint8Array | undefined>
 }
 
 /** @param kept what an earlier one left, to go on with. */
@@ -59,7 +66,7 @@ async function bench(
   const { origin, digest } = source
   const upstream = { name: 'scripted', hosts: [], origin, isPublic: true, hasCredentials: false }
   return {
-    read: async (from, to, leaveAfter = Number.POSITIVE_INFINITY, isOpen?: true) => {
+    read: async (from, to, leaveAfter = Number.POSITIVE_INFINITY, isOpen, then) => {
       const controller = new AbortController()
       const { signal } = controller
       const span = () => ({ from, to, ...(isOpen && { isOpen }) })
@@ -70,6 +77,7 @@ async function bench(
       for await (const piece of read.body) {
         pieces.push(Uint8Array.from(piece))
         length += piece.length
+        await then?.(length)
         if (length < leaveAfter) continue
         controller.abort(new Error('hung up'))
         return undefined
@@ -118,6 +126,20 @@ describe('reading ranges', () => {
       }),
       { numRuns: 40, seed: 2 },
     )
+  })
+
+  it('asks for nothing twice when the origin is ahead of the reader, whose next chunk is in the store already', async () => {
+    const goOn = Promise.withResolvers<void>()
+    const source = scriptedOrigin(BLOB, [{ kind: 'pause', after: 4 * MIN_CHUNK_BYTES, until: goOn.promise }])
+    const store = createMemoryStore({ quotaBytes: 1e9, clock: systemClock })
+    const held = (): number => store.info(source.digest)?.heldChunks ?? 0
+    await using at = await bench(source, 1e9, BLOB.length, { store, parts: await partStore() })
+    const got = await at.read(0, BLOB.length - 1, undefined, undefined, async length => {
+      if (length < MIN_CHUNK_BYTES) await until('the store is ahead', () => held() >= 3)
+      if (length >= 3 * MIN_CHUNK_BYTES) goOn.resolve()
+    })
+    assert.ok(got !== undefined && Buffer.from(BLOB.subarray(0, -1)).equals(got))
+    assert.equal(source.requests(), 1)
   })
 
   it('goes on where the origin broke off', async () => {

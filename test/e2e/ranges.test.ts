@@ -189,6 +189,12 @@ describe('ranges', requirePrograms(['docker-registry']), () => {
     // What was asked for, and a burst of a chunk, come at once.
     const most = 2 + 4 + 1 + 4 * seconds
     assert(originBytes() / MIB < most, `${originBytes() / MIB} MiB in ${seconds.toFixed(1)} s`)
+    const asked = meter.requests.filter(isBlobGet).map(({ range = '' }) => range)
+    const spans = asked.map(range => /^bytes=(\d+)-(\d+)$/.exec(range)?.slice(1).map(Number) ?? [])
+    const inOrder = spans.toSorted(([a = 0], [b = 0]) => a - b)
+    // Neither what the reader was being sent nor anything else came twice.
+    for (const [index, [from = 0]] of inOrder.entries())
+      assert(index === 0 || from > (inOrder[index - 1]?.[1] ?? 0), asked.join(' '))
   })
 
   test('an origin that ignores ranges is read once, whatever is asked for', async () => {

@@ -58,10 +58,8 @@ export class OriginNeed {
     const isDue = (chunk: number): boolean =>
       isOwn ? this.#isMissing(chunk) && !this.#comesFromNeighbours(chunk) : this.#onlyOriginWillDo(chunk)
     if (this.#origin.busy) return
-    const chunk = wanted.order.next(
-      missing => pending.isFree(missing) && isDue(missing) && wanted.take(missing, now),
-    )
-    if (chunk !== undefined) this.#origin.readOne(chunk)
+    const chunk = wanted.nextInBackground(now, missing => pending.isFree(missing) && isDue(missing))
+    if (chunk !== undefined && wanted.take(chunk, now)) this.#origin.readOne(chunk)
   }
 
   #read(now: number): void {

@@ -44,7 +44,7 @@ export class DownloadSession {
   /**
    * @param held the chunks in the store, live. @param trusted the chunks whose bytes are believed by themselves
    * (own origin reads, or matching the verified list); the session adds to it. @param allowance for the background; without
-   * one there is no limit.
+   * one there is no limit. @param isComing whether a reader of a range is being sent a chunk by the origin, which the session does not see.
    */
   constructor(options: {
     readonly layout: ChunkLayout
@@ -54,6 +54,7 @@ export class DownloadSession {
     readonly now: number
     readonly schedulerUp: boolean
     readonly allowance?: Allowance
+    readonly isComing?: (chunk: number) => boolean
     readonly limits?: Partial<SessionLimits>
   }) {
     const { layout, held, trusted, random, now } = options
@@ -62,7 +63,7 @@ export class DownloadSession {
     this.#limits = { ...DEFAULT_SESSION_LIMITS, ...options.limits }
     this.#pending = new PendingChunks(layout)
     this.#readers = new ReaderSet(held, trusted, this.#limits.readerWindow)
-    this.#wanted = new Wanted(layout, held, this.#readers, options.allowance)
+    this.#wanted = new Wanted(layout, held, this.#readers, options)
     this.#belief = new Belief(held, trusted)
     this.#patience = new Patience(this.#limits, random, options.schedulerUp, now)
     const context: SessionContext = {

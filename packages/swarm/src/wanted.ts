@@ -10,6 +10,7 @@ export class Wanted {
   readonly #held: ReadonlyBitfield
   readonly #readers: ReaderSet
   readonly #allowance: Allowance | undefined
+  readonly #isComing: (chunk: number) => boolean
   /** In which order the background fetches what is missing. */
   readonly order: BackgroundOrder
   /** What is wanted besides what readers want. */
@@ -19,18 +20,22 @@ export class Wanted {
   /** What neighbours send is believed by itself, chunk for chunk: it is of use to readers of ranges. */
   isListed = false
 
-  /** @param held the chunks in the store, live. @param allowance for the background; without one there is no limit. */
+  /**
+   * @param held the chunks in the store, live. @param background what is true of the background: its `allowance`, without which there is no
+   * limit, and whether a chunk `isComing` anyway, so that it need not be fetched.
+   */
   constructor(
     layout: ChunkLayout,
     held: ReadonlyBitfield,
     readers: ReaderSet,
-    allowance: Allowance | undefined,
+    background: { readonly allowance?: Allowance; readonly isComing?: (chunk: number) => boolean },
   ) {
     this.#layout = layout
     this.#held = held
     this.order = new BackgroundOrder(held)
     this.#readers = readers
-    this.#allowance = allowance
+    this.#allowance = background.allowance
+    this.#isComing = background.isComing ?? (() => false)
   }
 
   /** How much is wanted, readers of ranges aside. */
@@ -52,7 +57,8 @@ export class Wanted {
   ofNeighbours(chunk: number, now: number): boolean {
     const { level } = this
     if (level === 'everything' || (this.isListed && this.#readers.wants(chunk))) return true
-    return level === 'background' && this.#allowance?.has(this.#layout.length(chunk), now) !== false
+    if (level !== 'background' || this.#isComing(chunk)) return false
+    return this.#allowance?.has(this.#layout.length(chunk), now) !== false
   }
 
   /** A neighbour is asked for a chunk. */
@@ -60,9 +66,12 @@ export class Wanted {
     if (!this.#readers.wants(chunk)) this.take(chunk, now)
   }
 
-  /** The chunk that the background fetches first of those that are missing; undefined when it may fetch nothing now. */
-  nextInBackground(now: number): number | undefined {
-    const next = this.order.next()
+  /**
+   * The chunk that the background fetches first of those that are missing, do not come anyway, and for which `isWanted` holds; undefined
+   * when it may fetch nothing now.
+   */
+  nextInBackground(now: number, isWanted: (chunk: number) => boolean = () => true): number | undefined {
+    const next = this.order.next(chunk => !this.#isComing(chunk) && isWanted(chunk))
     const may = next !== undefined && this.#allowance?.has(this.#layout.length(next), now) !== false
     return may ? next : undefined
   }
@@ -71,6 +80,7 @@ export class Wanted {
   take(chunk: number, now: number): boolean {
     const { level } = this
     if (level !== 'background') return level === 'everything'
-    return this.#allowance?.take(this.#layout.length(chunk), now) !== false
+    // One that comes anyway counts too: else a lease for it would be given back and granted again, over and over.
+    return this.#allowance?.take(this.#layout.length(chunk), now) !== false && !this.#isComing(chunk)
   }
 }

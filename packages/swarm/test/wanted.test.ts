@@ -29,7 +29,11 @@ interface Bench {
 }
 
 /** A session whose scheduler has answered, with neighbours that hold everything. */
-function bench(options: { readonly withList: boolean; readonly allowance?: Allowance }): Bench {
+function bench(options: {
+  readonly withList: boolean
+  readonly allowance?: Allowance
+  readonly isComing?: (chunk: number) => boolean
+}): Bench {
   const held = new Bitfield(layout.count)
   const session = new DownloadSession({
     layout,
@@ -39,6 +43,7 @@ function bench(options: { readonly withList: boolean; readonly allowance?: Allow
     now: 0,
     schedulerUp: true,
     ...(options.allowance !== undefined && { allowance: options.allowance }),
+    ...(options.isComing !== undefined && { isComing: options.isComing }),
   })
   session.schedulerAnswered(0)
   if (options.withList) session.verifiedList(list, () => undefined)
@@ -232,6 +237,30 @@ describe('what is fetched in the background', () => {
     alone.session.setAppetite('background', 0)
     const read = alone.follow().find(effect => effect.type === 'fetch-origin')
     assert.deepEqual(read && [read.from, read.to], [40, 41])
+  })
+
+  it('leaves alone what a reader is being sent, until that has come to nothing', () => {
+    const coming = new Set([0, 1, 2, 3])
+    const isComing = (chunk: number): boolean => coming.has(chunk)
+    const at = bench({ withList: true, isComing })
+    at.session.setAppetite('background', 0)
+    const demand = at.follow().findLast(effect => effect.type === 'lease-demand')
+    assert.deepEqual([demand?.slots, demand?.from], [1, 4])
+    at.session.leased(1, 0, 2, 0)
+    assert.ok(at.follow().some(effect => effect.type === 'lease-end' && effect.outcome === 'released'))
+    at.session.slotOffered('a', 2, 0)
+    at.follow()
+    assert.ok([...at.asked].every(text => Number(text.split(' ')[1]) > 3))
+    coming.clear()
+    at.session.leased(2, 0, 2, 0)
+    const read = at.follow().find(effect => effect.type === 'fetch-origin')
+    assert.deepEqual(read && [read.from, read.to], [0, 2])
+
+    const alone = bench({ withList: false, isComing: chunk => chunk < 4 })
+    for (const neighbour of NEIGHBOURS) alone.session.neighbourDown(neighbour, undefined, 0)
+    alone.session.schedulerChanged(false, 0)
+    alone.session.setAppetite('background', 0)
+    assert.equal(alone.follow().find(effect => effect.type === 'fetch-origin')?.from, 4)
   })
 
   it('takes no more of a lease than it may', () => {

@@ -100,6 +100,7 @@ export class Download implements LinkedDownload {
       now: context.clock.now(),
       schedulerUp: context.scheduler?.connected ?? false,
       allowance: context.ranges.prefetcher,
+      isComing: chunk => this.#ranges.isComing(chunk),
       limits: {
         maxOriginFetches: context.rates.maxOriginFetches,
         maxInFlightBytes: Math.min(DEFAULT_SESSION_LIMITS.maxInFlightBytes, context.rates.maxInFlightBytes),
@@ -236,7 +237,7 @@ export class Download implements LinkedDownload {
       end: isDone => {
         if (!this.#readers.remove(id)) return
         removeSource()
-        this.#ranges.gone(id, this.#now())
+        this.#ranges.gone(id, isDone, this.#now())
         this.#session.setAppetite(this.#ranges.appetite(this.#now()), this.#now())
         this.#session.readerGone(id, !isDone)
         this.#perform()

@@ -25,11 +25,11 @@ const MAX_CHUNKS_KEPT = 2
 /** A read of the origin that is under way. */
 interface Run {
   readonly controller: AbortController
-  /** The block after its last one. */
-  readonly to: number
+  /** The reader that it was begun for. */
+  readonly by: number
   /** Readers that want something of it. */
-  readonly readers: Set<symbol>
-  /** Somebody has got the range that it was begun for: the little that is left is read ahead. */
+  readonly readers: Set<number>
+  /** Who it was begun for has got all of its range: the little that is left is read ahead. */
   isAhead: boolean
 }
 
@@ -62,8 +62,8 @@ export class OriginRanges {
     readonly layout: ChunkLayout
     readonly parts: BlobParts
     readonly budget: ByteBudget
-    /** Settles like its argument; told while a reader waits. */
-    readonly during: <T>(wait: Promise<T>) => Promise<T>
+    /** Settles like its argument; told while the origin is read. */
+    readonly during: <T>(work: Promise<T>) => Promise<T>
     readonly onBytes: (count: number) => void
     /** The chunk is in the store, and believed. */
     readonly isHere: (chunk: number) => boolean
@@ -79,12 +79,14 @@ export class OriginRanges {
 
   /**
    * The bytes of a span, and up to `ahead` bytes after it are read as well. Ends early at the first chunk that is in the store or
-   * that `goesOn` refuses (it is not asked about the first one), or when the origin turns out to ignore ranges.
+   * that `goesOn` refuses (it is not asked about the first one), or when the origin turns out to ignore ranges. What it began to read goes
+   * on then, as the reader comes back for what is behind that chunk: until it has {@link left}.
    * @throws what the origin throws, after some tries.
    */
   async *read(
     span: ByteSpan,
     options: {
+      readonly reader: number
       readonly source: BlobSource
       readonly ahead: number
       readonly goesOn: (chunk: number) => boolean
@@ -92,56 +94,59 @@ export class OriginRanges {
     },
   ): AsyncGenerator<RangePiece> {
     const { layout, isHere } = this.#options
-    const { source, goesOn, signal } = options
-    const reader = Symbol('reader')
+    const { reader, source, goesOn, signal } = options
     const first = layout.at(span.from)
     const mayRead = (chunk: number): boolean => !isHere(chunk) && (chunk === first || goesOn(chunk))
     const last = Math.ceil(span.to / BLOCK_BYTES)
     const end = Math.ceil(Math.min(layout.size, span.to + options.ahead) / BLOCK_BYTES)
     let position = span.from
     let failures = 0
-    let isDone = false
-    try {
-      while (position < span.to) {
-        signal.throwIfAborted()
-        const block = Math.floor(position / BLOCK_BYTES)
-        if (!mayRead(layout.at(position))) return
-        const kept = await this.#readKept(block, Math.min(last, block + TOGETHER))
-        for (const bytes of kept) {
-          const piece = cut(bytes, position, span.to)
-          position += piece.length
-          yield { bytes: piece, from: 'disk' }
-        }
-        if (kept.length > 0) continue
-        this.#ensure(block, end, reader, source, mayRead)
-        const early = Math.floor((position + EARLY_BYTES) / BLOCK_BYTES)
-        if (early < last) this.#ensure(early, end, reader, source, mayRead)
-        const coming = this.#coming.get(block)
-        // It came while the disk was asked for it.
-        if (coming === undefined) continue
-        coming.run.readers.add(reader)
-        try {
-          const bytes = await this.#options.during(abortable(coming.bytes, signal))
-          failures = 0
-          const piece = cut(bytes, position, span.to)
-          position += piece.length
-          yield { bytes: piece, from: 'origin' }
-        } catch (error) {
-          if (signal.aborted) throw error
-          if (error instanceof OriginIgnoresRangesError) return
-          const isFinal = error instanceof OriginStatusError || error instanceof OriginSizeError
-          if (isFinal || ++failures >= MAX_FAILURES) throw error
-        }
+    while (position < span.to) {
+      signal.throwIfAborted()
+      const block = Math.floor(position / BLOCK_BYTES)
+      if (!mayRead(layout.at(position))) return
+      const kept = await this.#readKept(block, Math.min(last, block + TOGETHER))
+      for (const bytes of kept) {
+        const piece = cut(bytes, position, span.to)
+        position += piece.length
+        yield { bytes: piece, from: 'disk' }
       }
-      isDone = true
-    } finally {
-      for (const run of this.#runs) {
-        if (!run.readers.delete(reader)) continue
-        if (isDone && run.to <= end) run.isAhead = true
-        if (run.readers.size === 0 && !run.isAhead)
-          run.controller.abort(new Error('nobody wants it any more'))
+      if (kept.length > 0) continue
+      this.#ensure(block, end, reader, source, mayRead)
+      const early = Math.floor((position + EARLY_BYTES) / BLOCK_BYTES)
+      if (early < last) this.#ensure(early, end, reader, source, mayRead)
+      const coming = this.#coming.get(block)
+      // It came while the disk was asked for it.
+      if (coming === undefined) continue
+      coming.run.readers.add(reader)
+      try {
+        const bytes = await abortable(coming.bytes, signal)
+        failures = 0
+        const piece = cut(bytes, position, span.to)
+        position += piece.length
+        yield { bytes: piece, from: 'origin' }
+      } catch (error) {
+        if (signal.aborted) throw error
+        if (error instanceof OriginIgnoresRangesError) return
+        const isFinal = error instanceof OriginStatusError || error instanceof OriginSizeError
+        if (isFinal || ++failures >= MAX_FAILURES) throw error
       }
     }
+  }
+
+  /** A reader has left, `isDone`: with all that it wanted. What nobody wants any more is not read on. */
+  left(reader: number, isDone: boolean): void {
+    for (const run of this.#runs) {
+      if (!run.readers.delete(reader)) continue
+      if (isDone && run.by === reader) run.isAhead = true
+      if (run.readers.size === 0 && !run.isAhead) run.controller.abort(new Error('nobody wants it any more'))
+    }
+  }
+
+  /** Whether a read that is under way goes on to the end of a chunk: then it is there soon, or all but what it began with. */
+  isComing(chunk: number): boolean {
+    const { layout } = this.#options
+    return this.#coming.has(Math.floor((layout.offset(chunk) + layout.length(chunk) - 1) / BLOCK_BYTES))
   }
 
   /** Stops all reads; those who wait get `error`. */
@@ -161,7 +166,7 @@ export class OriginRanges {
   #ensure(
     block: number,
     end: number,
-    reader: symbol,
+    reader: number,
     source: BlobSource,
     mayRead: (chunk: number) => boolean,
   ): void {
@@ -172,14 +177,20 @@ export class OriginRanges {
     let to = block
     while (to < bound && isMissing(to) && mayRead(layout.at(to * BLOCK_BYTES))) to++
     if (to === block) return
-    const run: Run = { controller: new AbortController(), to, readers: new Set([reader]), isAhead: false }
+    const run: Run = {
+      controller: new AbortController(),
+      by: reader,
+      readers: new Set([reader]),
+      isAhead: false,
+    }
     this.#runs.add(run)
     for (let at = block; at < to; at++) {
       const { promise, resolve, reject } = Promise.withResolvers<Uint8Array>()
       promise.catch(() => {})
       this.#coming.set(at, { run, bytes: promise, resolve, reject })
     }
-    this.#options.track(this.#run(run, block, to, source))
+    const { track, during } = this.#options
+    track(during(this.#run(run, block, to, source)))
   }
 
   async #run(run: Run, from: number, to: number, source: BlobSource): Promise<void> {

@@ -48,11 +48,11 @@ export class Prefetcher implements Allowance {
     return this.#config.enabled && touched.share >= this.#config.threshold
   }
 
-  /** Nothing begins in the background while a reader waits for this. */
-  async during<T>(wait: Promise<T>): Promise<T> {
+  /** Little begins in the background during this, which a reader waits for. */
+  async during<T>(work: Promise<T>): Promise<T> {
     this.#waiting++
     try {
-      return await wait
+      return await work
     } finally {
       this.#waiting--
     }

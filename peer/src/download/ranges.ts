@@ -175,9 +175,11 @@ export class Ranges {
     return Math.min(layout.size, span.to + aheadBytes)
   }
 
-  /** A reader that was {@link added} has left. */
-  gone(id: number, now: number): void {
-    const reading = this.#readers.get(id)?.reading ?? 'whole'
+  /** A reader that was {@link added} has left, `isDone`: with all that it wanted. */
+  gone(id: number, isDone: boolean, now: number): void {
+    const reader = this.#readers.get(id)
+    const reading = reader?.reading ?? 'whole'
+    reader?.origin.left(id, isDone)
     this.#readers.delete(id)
     this.#leftAt = now
     if (reading === 'part') return
@@ -205,7 +207,13 @@ export class Ranges {
     const { origin, aheadBytes: ahead, source } = reader
     // For who reads much the next chunk may come with everything.
     const goesOn = reader.reading === 'part' ? this.#options.goesOn : () => false
-    return origin.read(span, { source, ahead, goesOn, signal })
+    return origin.read(span, { reader: id, source, ahead, goesOn, signal })
+  }
+
+  /** Whether a reader's own upstream is about to bring a chunk: it need not come from elsewhere in the background. */
+  isComing(chunk: number): boolean {
+    for (const { origin } of this.#origins.values()) if (origin.isComing(chunk)) return true
+    return false
   }
 
   /** A chunk is in the store now. */
@@ -287,7 +295,7 @@ export class Ranges {
       layout,
       parts: record.parts,
       budget: rooms.budget,
-      during: wait => rooms.prefetcher.during(wait),
+      during: work => rooms.prefetcher.during(work),
       isHere,
       onBytes,
       onChunk: async chunk => {

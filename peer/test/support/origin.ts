@@ -15,6 +15,8 @@ export type Deed =
   | { readonly kind: 'status'; readonly status: number }
   /** Breaks off after this many bytes. */
   | { readonly kind: 'break'; readonly after: number }
+  /** Pauses after this many bytes. */
+  | { readonly kind: 'pause'; readonly after: number; readonly until: Promise<void> }
   /** Sends one wrong byte at this offset of what is asked for. */
   | { readonly kind: 'wrong'; readonly at: number }
   | { readonly kind: 'ignore-range' }
@@ -44,6 +46,7 @@ export function scriptedOrigin(bytes: Uint8Array, deeds: readonly Deed[]): Scrip
       if (deed.kind === 'break' && at - from >= deed.after) {
         throw new OriginInterruptedError('the blob', at - from, to - from)
       }
+      if (deed.kind === 'pause' && at - from >= deed.after) await deed.until
       const piece = Uint8Array.from(bytes.subarray(at, Math.min(to, at + PIECE)))
       if (deed.kind === 'wrong' && deed.at >= at && deed.at < at + piece.length) piece[deed.at - at]! ^= 1
       sent += piece.length

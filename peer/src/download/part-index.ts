@@ -14,6 +14,8 @@ const BLOB_BYTES = 8
 const NUMBER_AT = OWNER_BYTES
 const USED_AT = NUMBER_AT + 4
 const SUM_AT = ENTRY_BYTES / 2
+/** Changes are gathered for so long before they are written, ms: a page has 64 entries, and ranges bring many blocks at once. */
+const GATHER_MS = 100
 
 /** Who gave something, and of which blob: what is said under one name is never taken for another's. */
 export type PartOwner = Buffer
@@ -56,7 +58,8 @@ export class PartIndex {
   readonly #image: Buffer
   /** Pages of the image that the file does not have; the one with the header may be among them. */
   readonly #dirty = new Set([0])
-  #writing: Promise<void> | undefined
+  #timer: NodeJS.Timeout | undefined
+  #writing = Promise.resolve()
   #failed = false
 
   /** With nothing in use, over an empty file. */
@@ -131,7 +134,9 @@ export class PartIndex {
 
   /** Writes what is not in the file yet, and closes it. */
   async close(): Promise<void> {
+    clearTimeout(this.#timer)
     await this.#writing
+    await this.#write()
     await this.#file.close()
   }
 
@@ -142,27 +147,27 @@ export class PartIndex {
 
   #changed(at: number): void {
     this.#dirty.add(Math.floor(at / PAGE_BYTES))
-    this.#writing ??= this.#write()
+    this.#timer ??= setTimeout(() => {
+      this.#timer = undefined
+      this.#writing = this.#writing.then(() => this.#write())
+    }, GATHER_MS).unref()
   }
 
-  /** One page after the other: what changes meanwhile goes with the next write of its page. Never rejects. */
+  /** Never rejects: a page that is refused goes with what changes next. */
   async #write(): Promise<void> {
-    const refused: number[] = []
-    for (const page of this.#dirty) {
-      this.#dirty.delete(page)
+    const pages = [...this.#dirty]
+    this.#dirty.clear()
+    for (const page of pages) {
       const at = page * PAGE_BYTES
       try {
         await this.#file.write(at, this.#image.subarray(at, at + PAGE_BYTES))
       } catch (error) {
-        refused.push(page)
+        this.#dirty.add(page)
         if (!this.#failed)
           this.#log.warn({ err: error }, 'the index of what ranges brought cannot be written')
         this.#failed = true
       }
     }
-    // They go with what changes next.
-    for (const page of refused) this.#dirty.add(page)
-    this.#writing = undefined
   }
 }
 

@@ -5,7 +5,7 @@ import type { ChunkLayout } from './layout.ts'
 import { LeaseSeekers } from './lease-seekers.ts'
 import { LeaseRamp } from './lease-ramp.ts'
 import { type Lease, LeaseBook } from './leases.ts'
-import { OriginPace } from './origin-pace.ts'
+import { createPace, type OriginPace } from './origin-pace.ts'
 import type { Random } from './random.ts'
 import {
   DEFAULT_SWARM_SHAPE,
@@ -14,14 +14,6 @@ import {
   type SwarmShape,
 } from './swarm-contract.ts'
 import { VerifiedList } from './verified-list.ts'
-
-/** The pace of one upstream, for swarms of this shape. */
-export function createPace(shape: SwarmShape): OriginPace {
-  return new OriginPace({
-    first: shape.firstLeases ?? DEFAULT_SWARM_SHAPE.firstLeases,
-    most: shape.maxLeases,
-  })
-}
 
 interface Member {
   readonly id: string

@@ -1,3 +1,5 @@
+import { DEFAULT_SWARM_SHAPE, type SwarmShape } from './swarm-contract.ts'
+
 /** How many reads of one upstream are tried. */
 export interface PaceShape {
   /** Leases at first, over all blobs of the upstream. */
@@ -163,4 +165,12 @@ export class OriginPace {
     }
     this.#limit = limit
   }
+}
+
+/** The pace of one upstream, for swarms of this shape. */
+export function createPace(shape: SwarmShape): OriginPace {
+  return new OriginPace({
+    first: shape.firstLeases ?? DEFAULT_SWARM_SHAPE.firstLeases,
+    most: shape.maxLeases,
+  })
 }

@@ -87,6 +87,17 @@ describe('an upload plan', () => {
     assert.deepEqual(sends(), ['send z 0'])
   })
 
+  it('takes who got a chunk for one that holds something, whatever it says', () => {
+    const plan = new UploadPlan(seeded(1))
+    plan.open(BLOB, fieldOf([0, 1, 2, 3, 4, 5]))
+    plan.neighbourUp(BLOB, 'silent', fieldOf([]), 0)
+    plan.requested(BLOB, 'silent', 0, 0)
+    plan.sent(BLOB, 'silent', 0, true, 40)
+    plan.takeEffects()
+    for (const chunk of [1, 2, 3, 4]) plan.requested(BLOB, 'silent', chunk, 50)
+    assert.equal(plan.takeEffects().filter(({ type }) => type === 'send').length, 4)
+  })
+
   it('promises few slots while nobody holds anything', () => {
     const plan = new UploadPlan(seeded(1))
     plan.open(BLOB, fieldOf([0, 1]))

@@ -61,13 +61,13 @@ async function convert(lab: Lab, tree: string, rafs: 5 | 6): Promise<Converted> 
     {
       mediaType: 'application/vnd.oci.image.layer.nydus.blob.v1',
       bytes,
-      archive: bytes,
+      diffId: digestOf(bytes),
       annotations: { 'containerd.io/snapshot/nydus-blob': 'true' },
     },
     {
       mediaType: 'application/vnd.oci.image.layer.v1.tar+gzip',
       bytes: gzipSync(archive),
-      archive,
+      diffId: digestOf(archive),
       annotations: { 'containerd.io/snapshot/nydus-bootstrap': 'true' },
     },
   ]

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { requirePrograms, startRegistry, until, useLab } from '@darter/testing'
 import { startPeer, startScheduler, upstreamAt } from '../harness/darter.ts'
+import { estargz } from '../harness/estargz.ts'
 import { ARCHITECTURE, buildImage, type Image, noise, type Packing } from '../harness/images.ts'
 import { isBlobGet, type MeteredRequest, startMeter } from '../harness/meter.ts'
 import { NYDUS_FILES, nydusImage } from '../harness/nydus-image.ts'
@@ -14,25 +15,31 @@ const KIB = 1024
 const MIB = 1024 * KIB
 /** The chunks of blobs of this size. */
 const CHUNK = 256 * KIB
-const LANDMARK_AT = 5 * MIB
+/** The size of the file that eStargz layers have first; their landmark is behind it. */
+const FIRST = 5 * MIB
 const READ = 512 * KIB
 
-const needed = requirePrograms(['docker-registry'], { root: true, newer: ['skopeo'] })
+const needed = requirePrograms(['docker-registry', 'go'], { root: true, newer: ['skopeo'] })
 const lab = useLab('formats')
 
-/** An image of one layer: what its author put first, the mark behind it, and more. */
-function lazyImage(name: string, packing: Packing): Image {
+/** An image of one layer: the file that its author wants first, behind the rest, and some that are empty. */
+function lazyImage(name: string, packing: Packing, empty: readonly string[] = []): Image {
   const file = (path: string, data: Buffer) => ({ type: 'file', path, data }) as const
   const entries = [
-    file('first', noise(`${name}-first`, LANDMARK_AT)),
-    file('.prefetch.landmark', Buffer.from([0xf])),
     file('rest', noise(`${name}-rest`, 19 * MIB)),
+    file('first', noise(`${name}-first`, FIRST)),
+    ...empty.map(path => file(path, Buffer.alloc(0))),
   ]
   return buildImage(lab.makeDir(`image-${name}`), {
     format: 'oci',
     platforms: [{ architecture: ARCHITECTURE, layers: [{ entries, packing }] }],
   })
 }
+
+/** As many names as make the table of contents begin in the last chunk but one, which only the footer tells. */
+const NAMES = Array.from({ length: 6000 }, (_, i) => noise(`name-${i}`, 48).toString('hex'))
+
+const stargzImage = (name: string): Promise<Image> => estargz(lab, lazyImage(name, 'none', NAMES), ['first'])
 
 /** Less than what is read of the layer. */
 const SMALL = ['--prefetch-threshold', '1%']
@@ -105,6 +112,16 @@ function assertOrder(runs: Fetched['runs'], first: readonly number[]): void {
   }
 }
 
+/** Checks that a {@link stargzImage} of so many chunks came in its order: the end, what lies before the landmark, the rest. */
+function assertStargzOrder(runs: Fetched['runs'], chunks: number): void {
+  const table = chunks - 2
+  // Others come while the footer is on its way.
+  assert(runs.flat().indexOf(table) < chunks / 2, 'the table did not come when the footer had told of it')
+  const others = runs.map(run => run.filter(chunk => chunk !== table)).filter(run => run.length > 0)
+  assert.equal(others.flat().length, runs.flat().length - 1, 'the table was asked for once')
+  assertOrder(others, [chunks - 1, ...range(0, FIRST / CHUNK)])
+}
+
 for (const withScheduler of [true, false]) {
   const where = withScheduler ? 'in a swarm' : 'alone'
 
@@ -112,14 +129,14 @@ for (const withScheduler of [true, false]) {
     test(`${packing}, ${where}: table, what comes first, the rest`, needed, async () => {
       const name = `${packing.replace(':', '-')}-${withScheduler ? 'swarm' : 'alone'}`
       const image =
-        packing === 'estargz' ? lazyImage(name, packing) : await zstdChunked(lab, lazyImage(name, 'none'))
+        packing === 'estargz' ? await stargzImage(name) : await zstdChunked(lab, lazyImage(name, 'none'))
       const { runs, bytes, size } = await touch(await startAll(name, image, withScheduler))
       const chunks = Math.ceil(size / CHUNK)
       assert.equal(runs.flat().length, chunks - READ / CHUNK)
       assert.equal(runs[0]?.[0], chunks - 1, 'the table of contents at the end comes first')
+      if (packing === 'estargz') assertStargzOrder(runs, chunks)
       // skopeo marks no files.
-      const marked = packing === 'estargz' ? range(0, LANDMARK_AT / CHUNK) : []
-      assertOrder(runs, [chunks - 1, ...marked])
+      else assertOrder(runs, [chunks - 1])
       assert(bytes < size + CHUNK, 'nothing is read twice for its format’s sake')
     })
   }
@@ -151,14 +168,14 @@ test(
   needed,
   async () => {
     const name = 'restarted'
-    const running = await startAll(name, lazyImage(name, 'estargz'), false)
+    const running = await startAll(name, await stargzImage(name), false)
     const { runs, size } = await touch(running, 12 * MIB, () => running.peer.restart())
     assert.deepEqual(
       running.meter.requests.filter(({ method, path }) => method === 'GET' && path.includes('/manifests/')),
       [],
     )
     const chunks = Math.ceil(size / CHUNK)
-    assertOrder(runs, [chunks - 1, ...range(0, LANDMARK_AT / CHUNK)])
+    assertStargzOrder(runs, chunks)
   },
 )
 

@@ -1,53 +1,61 @@
-import { createHash } from 'node:crypto'
-import { gzipSync } from 'node:zlib'
-import { tar, type TarEntry } from './tar.ts'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { parseDigest } from '@darter/oci'
+import { type Lab, run } from '@darter/testing'
+import { ARCHITECTURE, buildImage, type Image, type MadeLayer } from './images.ts'
 
-/** A layer with a table of contents at its end, as clients that read layers lazily want it. */
-export interface LazyLayer {
-  readonly bytes: Buffer
-  /** What it unpacks to. */
-  readonly archive: Buffer
-  /** What its descriptor says of it. */
-  readonly annotations: Readonly<Record<string, string>>
+const SOURCE = join(import.meta.dirname, 'estargz')
+
+/** Where the program of the folder `estargz` is, by the lab that it was built in. */
+const programs = new Map<Lab, Promise<string>>()
+
+function program(lab: Lab): Promise<string> {
+  const built = programs.get(lab) ?? build(lab)
+  programs.set(lab, built)
+  return built
 }
 
-const TAR_END_BYTES = 1024
-
-/** An eStargz layer by its specification (stargz-snapshotter, docs/estargz.md). */
-export function packEstargz(entries: readonly TarEntry[]): LazyLayer {
-  const parts: Buffer[] = []
-  const unpacked: Buffer[] = []
-  let offset = 0
-  const add = (bytes: Buffer): number => {
-    const at = offset
-    const packed = gzipSync(bytes, { level: 0 })
-    unpacked.push(bytes)
-    parts.push(packed)
-    offset += packed.length
-    return at
-  }
-  const listed = entries.map(entry => {
-    const member = tar([entry])
-    const archive = member.subarray(0, member.length - TAR_END_BYTES)
-    const { path: name } = entry
-    add(archive.subarray(0, 512))
-    if (entry.type !== 'file') return { name, type: entry.type === 'directory' ? 'dir' : 'symlink' }
-    const { length: size } = entry.data
-    return { name, type: 'reg', size, offset: add(archive.subarray(512)) }
-  })
-  const toc = Buffer.from(JSON.stringify({ version: 1, entries: listed }))
-  const index = tar([{ type: 'file', path: 'stargz.index.json', data: toc }])
-  const end = gzipSync(index)
-  const footer = Buffer.concat([
-    Buffer.from('1f8b08040000000000ff1a0053471600', 'hex'),
-    Buffer.from(`${offset.toString(16).padStart(16, '0')}STARGZ`),
-    Buffer.from('010000ffff0000000000000000', 'hex'),
-  ])
-  return {
-    bytes: Buffer.concat([...parts, end, footer]),
-    archive: Buffer.concat([...unpacked, index]),
-    annotations: {
-      'containerd.io/snapshot/stargz/toc.digest': `sha256:${createHash('sha256').update(toc).digest('hex')}`,
+async function build(lab: Lab): Promise<string> {
+  const path = join(lab.makeDir('estargz'), 'estargz')
+  await run('go', ['build', '-o', path], {
+    cwd: SOURCE,
+    env: {
+      TMPDIR: lab.dir,
+      // The Go that is here has to do, with no C compiler beside it, and whoever owns the repository.
+      GOTOOLCHAIN: 'local',
+      CGO_ENABLED: '0',
+      GOFLAGS: '-mod=readonly -buildvcs=false',
     },
+    timeoutMs: 600_000,
+  })
+  return path
+}
+
+/**
+ * An image of one platform again, with its layers as stargz-snapshotter's library packs eStargz: each with the files
+ * `first` in front and its landmark behind them. The layers must not be packed before, and must have these files.
+ * Needs Go 1.19 or later, which gets the library once.
+ */
+export async function estargz(lab: Lab, image: Image, first: readonly string[]): Promise<Image> {
+  const [before] = image.manifests
+  if (before === undefined) throw new Error('an image has a manifest')
+  const pack = await program(lab)
+  const packed = join(lab.dir, 'estargz', 'packed')
+  const layers: MadeLayer[] = []
+  for (const { digest } of before.layers) {
+    const archive = join(image.dir, 'blobs', 'sha256', digest.slice('sha256:'.length))
+    const { stdout } = await run(pack, [archive, packed, ...first], { env: { TMPDIR: lab.dir } })
+    const { annotations, diffId } = JSON.parse(stdout.toString()) as {
+      annotations: Record<string, string>
+      diffId: string
+    }
+    layers.push({
+      mediaType: 'application/vnd.oci.image.layer.v1.tar+gzip',
+      bytes: readFileSync(packed),
+      diffId: parseDigest(diffId),
+      annotations,
+    })
   }
+  const dir = `${image.dir}-estargz`
+  return buildImage(dir, { format: 'oci', platforms: [{ architecture: ARCHITECTURE, layers }] })
 }

@@ -3,11 +3,10 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { gzipSync, zstdCompressSync } from 'node:zlib'
 import { type Digest, parseDigest } from '@darter/oci'
-import { packEstargz } from './estargz.ts'
 import { tar, type TarEntry } from './tar.ts'
 
 /** How a layer's archive is packed. `stored` is a valid gzip stream that does not try to compress. */
-export type Packing = 'gzip' | 'stored' | 'zstd' | 'none' | 'estargz'
+export type Packing = 'gzip' | 'stored' | 'zstd' | 'none'
 
 export interface LayerSpec {
   readonly entries: readonly TarEntry[]
@@ -18,8 +17,8 @@ export interface LayerSpec {
 export interface MadeLayer {
   readonly mediaType: string
   readonly bytes: Buffer
-  /** What it unpacks to. */
-  readonly archive: Buffer
+  /** The digest of what it unpacks to. */
+  readonly diffId: Digest
   /** What its descriptor says of it. */
   readonly annotations: Readonly<Record<string, string>>
 }
@@ -72,7 +71,6 @@ const MEDIA_TYPES = {
       stored: 'application/vnd.oci.image.layer.v1.tar+gzip',
       zstd: 'application/vnd.oci.image.layer.v1.tar+zstd',
       none: 'application/vnd.oci.image.layer.v1.tar',
-      estargz: 'application/vnd.oci.image.layer.v1.tar+gzip',
     },
   },
   docker: {
@@ -84,7 +82,6 @@ const MEDIA_TYPES = {
       stored: 'application/vnd.docker.image.rootfs.diff.tar.gzip',
       zstd: 'application/vnd.docker.image.rootfs.diff.tar.zstd',
       none: 'application/vnd.docker.image.rootfs.diff.tar',
-      estargz: 'application/vnd.docker.image.rootfs.diff.tar.gzip',
     },
   },
 } as const
@@ -100,16 +97,12 @@ export function noise(seed: string, length: number): Buffer {
   return createCipheriv('aes-128-ctr', key, Buffer.alloc(16)).update(Buffer.alloc(length))
 }
 
-function pack({ entries, packing }: LayerSpec): {
-  readonly bytes: Buffer
-  readonly archive: Buffer
-  readonly annotations?: Readonly<Record<string, string>>
-} {
-  if (packing === 'estargz') return packEstargz(entries)
+function pack({ entries, packing }: LayerSpec): Pick<MadeLayer, 'bytes' | 'diffId'> {
   const archive = tar(entries)
-  if (packing === 'none') return { bytes: archive, archive }
-  if (packing === 'zstd') return { bytes: zstdCompressSync(archive), archive }
-  return { bytes: gzipSync(archive, { level: packing === 'stored' ? 0 : 6 }), archive }
+  const diffId = digestOf(archive)
+  if (packing === 'none') return { bytes: archive, diffId }
+  if (packing === 'zstd') return { bytes: zstdCompressSync(archive), diffId }
+  return { bytes: gzipSync(archive, { level: packing === 'stored' ? 0 : 6 }), diffId }
 }
 
 /** Writes an image into `dir` as an OCI layout (Docker images too: the bytes and digests are what matters). */
@@ -134,11 +127,11 @@ export function buildImage(dir: string, spec: ImageSpec): Image {
     const diffIds: string[] = []
     const layers = platform.layers.map(layer => {
       const mediaType = 'packing' in layer ? types.layer[layer.packing] : layer.mediaType
-      const { bytes, archive, annotations } = 'packing' in layer ? pack(layer) : layer
-      diffIds.push(digestOf(archive))
+      const { bytes, diffId } = 'packing' in layer ? pack(layer) : layer
+      diffIds.push(diffId)
       return {
         ...writeBlob(mediaType, bytes),
-        ...(annotations && { annotations }),
+        ...('annotations' in layer && { annotations: layer.annotations }),
       }
     })
     const config = writeBlob(

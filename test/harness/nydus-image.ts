@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { gunzipSync } from 'node:zlib'
-import { ARCHITECTURE, buildImage, type Image, type MadeLayer, noise } from './images.ts'
+import { ARCHITECTURE, buildImage, digestOf, type Image, type MadeLayer, noise } from './images.ts'
 
 const MIB = 1024 * 1024
 const made = (name: string): Buffer => readFileSync(join(import.meta.dirname, 'nydus', name))
@@ -21,13 +21,13 @@ export function nydusImage(dir: string): Image {
     {
       mediaType: 'application/vnd.oci.image.layer.nydus.blob.v1',
       bytes: blob,
-      archive: blob,
+      diffId: digestOf(blob),
       annotations: { 'containerd.io/snapshot/nydus-blob': 'true' },
     },
     {
       mediaType: 'application/vnd.oci.image.layer.v1.tar+gzip',
       bytes: bootstrap,
-      archive: gunzipSync(bootstrap),
+      diffId: digestOf(gunzipSync(bootstrap)),
       annotations: { 'containerd.io/snapshot/nydus-bootstrap': 'true' },
     },
   ]

@@ -22,6 +22,7 @@ const PACKAGES = {
   ip: 'iproute2',
   tc: 'iproute2',
   script: 'bsdutils',
+  go: 'golang-go',
 } as const
 
 /** Python's package for each real program that comes that way, with its version. */

@@ -13,6 +13,8 @@ export function ownEnvironment(): NodeJS.ProcessEnv {
 }
 
 export interface RunOptions {
+  /** Where it runs; default: here. */
+  readonly cwd?: string
   readonly env?: Readonly<Record<string, string>>
   /** Exit codes that are fine; default [0]. `any` for all. */
   readonly codes?: readonly number[] | 'any'
@@ -28,6 +30,7 @@ export function run(command: string, args: readonly string[], options: RunOption
   return new Promise((resolve, reject) => {
     const child = spawn(command, args, {
       stdio: ['ignore', 'pipe', 'pipe'],
+      cwd: options.cwd,
       env: { ...ownEnvironment(), PATH: `${process.env['PATH']}:/usr/sbin:/sbin`, ...options.env },
       timeout: options.timeoutMs ?? 120_000,
       killSignal: 'SIGKILL',

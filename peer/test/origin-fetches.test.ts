@@ -1,13 +1,40 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import type { Digest } from '@darter/oci'
 import { type Origin, OriginStatusError } from '@darter/origin'
-import { createChunkBuffers, systemClock } from '@darter/runtime'
+import { type Clock, createChunkBuffers, systemClock } from '@darter/runtime'
 import { createMemoryStore } from '@darter/store'
 import { OriginFetches } from '../src/download/origin-fetches.ts'
 import { scriptedOrigin } from './support/origin.ts'
 
 const NOW = Date.UTC(2030, 0, 1)
 const inSeconds = (seconds: number) => new Date(NOW + seconds * 1000).toUTCString()
+
+const CHUNK = 256 * 1024
+const SIZE = 2 * CHUNK
+const nothing = {
+  keep: async () => {},
+  coming: () => {},
+  lost: () => {},
+  bytes: () => {},
+  sign: () => {},
+}
+
+/** Fetches of a blob into a store in memory. */
+async function fetchesFrom(origin: Origin, digest: Digest, size: number, clock: Clock) {
+  const store = createMemoryStore({ quotaBytes: 1e6, clock: systemClock })
+  const stored = await store.open(digest, size)
+  const fetches = new OriginFetches({ stored, kind: 'blob', buffers: createChunkBuffers(), clock })
+  const upstream = { name: 'scripted', hosts: [], origin, isPublic: true, hasCredentials: false }
+  fetches.sources.add({ upstream, repository: 'a/b' })
+  return {
+    fetches,
+    [Symbol.asyncDispose]: async () => {
+      stored.release()
+      await store.close()
+    },
+  }
+}
 
 const TOLD: readonly [string | undefined, number | undefined][] = [
   [undefined, undefined],
@@ -29,18 +56,54 @@ for (const [told, expected] of TOLD) {
         throw new OriginStatusError('the blob', 429, headers, new Uint8Array())
       },
     }
-    const store = createMemoryStore({ quotaBytes: 1e6, clock: systemClock })
-    const stored = await store.open(digest, 10)
-    const clock = { ...systemClock, wall: () => NOW }
-    const fetches = new OriginFetches({ stored, kind: 'blob', buffers: createChunkBuffers(), clock })
-    const upstream = { name: 'busy', hosts: [], origin: busy, isPublic: true, hasCredentials: false }
-    fetches.sources.add({ upstream, repository: 'a/b' })
-    const nothing = { keep: async () => {}, bytes: () => {}, sign: () => {} }
-    const outcome = await fetches.run(1, { from: 0, to: 1 }, nothing)
+    await using at = await fetchesFrom(busy, digest, 10, { ...systemClock, wall: () => NOW })
+    const outcome = await at.fetches.run(1, { from: 0, to: 1 }, nothing)
     assert.ok(typeof outcome === 'object')
     assert.equal(outcome.retryAfterMs, expected)
     assert.equal(outcome.refused, false)
-    stored.release()
-    await store.close()
   })
 }
+
+/** A clock that moves on by 10 ms at each look. */
+function lookedAt(): Clock {
+  let now = 0
+  return { ...systemClock, now: () => (now += 10) }
+}
+
+test('how soon a chunk will be whole is told while it comes', async () => {
+  const { origin, digest } = scriptedOrigin(new Uint8Array(SIZE), [])
+  await using at = await fetchesFrom(origin, digest, SIZE, lookedAt())
+  const told: string[] = []
+  const outcome = await at.fetches.run(
+    1,
+    { from: 0, to: 2 },
+    {
+      ...nothing,
+      keep: async ({ index }) => void told.push(`${index} whole`),
+      coming: (chunk, inMs) => void told.push(`${chunk} in ${Math.round(inMs)}`),
+      lost: chunk => void told.push(`${chunk} lost`),
+    },
+  )
+  assert.equal(outcome, 'done')
+  // Pieces of 50 000 bytes, each with one look at the clock for the sign of life and one for the forecast.
+  assert.deepEqual(told.slice(0, 5), ['0 in 65', '0 in 45', '0 in 25', '0 in 5', '0 whole'])
+  assert.match(told[5] ?? '', /^1 in /)
+  assert.equal(told.at(-1), '1 whole')
+})
+
+test('a chunk that was coming is said to be lost when the origin breaks off', async () => {
+  const { origin, digest } = scriptedOrigin(new Uint8Array(SIZE), [{ kind: 'break', after: CHUNK + 150_000 }])
+  await using at = await fetchesFrom(origin, digest, SIZE, lookedAt())
+  const told: string[] = []
+  const outcome = await at.fetches.run(
+    1,
+    { from: 0, to: 2 },
+    {
+      ...nothing,
+      keep: async ({ index }) => void told.push(`${index} whole`),
+      lost: chunk => void told.push(`${chunk} lost`),
+    },
+  )
+  assert.equal(typeof outcome, 'object')
+  assert.deepEqual(told, ['0 whole', '1 lost'])
+})

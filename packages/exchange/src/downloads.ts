@@ -7,6 +7,8 @@ import { ChunkRefusedError, LinkProtocolError } from './errors.ts'
 
 /** Bytes that are hashed at a time: large enough to be cheap, small enough not to hold up the loop. */
 const HASH_STRIDE = 256 * 1024
+/** The progress of a chunk is told again after so many bytes, or a 16th of it where that is more. */
+const PROGRESS_STRIDE = 64 * 1024
 const MAX_ID = 2 ** 32 - 1
 /** How often a request may be said to wait: twice a second for 10 s. */
 const MAX_WAITS = 20
@@ -37,6 +39,8 @@ interface Download {
   bytes: Uint8Array | undefined
   filled: number
   hashed: number
+  /** As far as progress was told. */
+  told: number
   waits: number
   readonly hash: Hash
   readonly onProgress: FetchOptions['onProgress']
@@ -98,6 +102,7 @@ export function createDownloads(options: {
         bytes: undefined,
         filled: 0,
         hashed: 0,
+        told: 0,
         waits: 0,
         onProgress,
         hash: createHash('sha256'),
@@ -132,9 +137,12 @@ export function createDownloads(options: {
       if (download.settle !== undefined) {
         download.bytes ??= buffers.take(download.length)
         download.bytes.set(bytes, download.filled)
-        const isFull = end - download.hashed >= HASH_STRIDE || end === download.length
-        if (isFull) hashUpTo(download, end)
-        if (isFull || download.filled === 0) download.onProgress?.(end)
+        if (end - download.hashed >= HASH_STRIDE || end === download.length) hashUpTo(download, end)
+        const isNews = end - download.told >= Math.max(PROGRESS_STRIDE, download.length / 16)
+        if (isNews || download.filled === 0 || end === download.length) {
+          download.told = end
+          download.onProgress?.(end)
+        }
       }
       download.filled = end
     },

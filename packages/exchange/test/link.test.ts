@@ -327,6 +327,29 @@ describe('link', () => {
     assert.equal(throttle.holdsBack, true)
   })
 
+  for (const length of [256 * 1024, 4 * MIB]) {
+    it(`tells now and then how much of a chunk of ${length} bytes has come`, async t => {
+      const clusterKey = newClusterKey()
+      const server = await startExchange(t, {
+        clusterKey,
+        source: async () => served(Buffer.alloc(length)),
+      })
+      // So slow that no two pieces come together.
+      const downloadThrottle = createThrottle({ bytesPerSecond: 8 * length, clock: systemClock })
+      const peer = await startExchange(t, { clusterKey, downloadThrottle })
+      const link = await peer.link(addressOf(server), { signal: soon() })
+      const told: number[] = []
+      await link.fetch(BLOB, 0, length, { signal: soon(), onProgress: received => told.push(received) })
+      const steps = told.map((received, i) => received - (told[i - 1] ?? 0))
+      assert.equal(told.at(-1), length)
+      assert.ok(told.length >= 4 && told.length <= 18, `told ${told.join(', ')}`)
+      assert.ok(
+        steps.slice(1, -1).every(step => step >= 64 * 1024),
+        `steps ${steps.join(', ')}`,
+      )
+    })
+  }
+
   it('closes at once though its limits hold it back', async t => {
     const clusterKey = newClusterKey()
     const slow = () => createThrottle({ bytesPerSecond: 1000, clock: systemClock })

@@ -15,6 +15,8 @@ const SLOW_MS = 2_000
  */
 const SLOTS_PER_PASSING = 1.5
 const ROUND_TRIP_WEIGHT = 0.2
+/** A neighbour's answer to a slot is thought to take so long while no one has answered any, ms. */
+const FIRST_ROUND_TRIP_MS = 50
 
 /**
  * The decisions of one peer that gives chunks: which neighbour may ask next, and what is sent when. It performs nothing:
@@ -141,7 +143,7 @@ export class UploadPlan {
 
   /** A chunk will be held in about `inMs`, unless it proves wrong. */
   chunkComing(blob: string, chunk: number, inMs: number, now: number): void {
-    if (inMs > this.#roundTripMs) return
+    if (inMs > (this.#roundTripMs || FIRST_ROUND_TRIP_MS)) return
     if (this.#blobs.get(blob)?.coming(chunk) === true) this.#give(now)
   }
 

@@ -174,6 +174,17 @@ describe('an upload plan', () => {
     assert.deepEqual(summary(plan.takeEffects()), ['send a 1'])
   })
 
+  it('offers the very first chunk before it is there, though no neighbour has answered yet', () => {
+    const plan = planWith([], ['a'])
+    plan.chunkComing(BLOB, 0, 60, 0)
+    assert.deepEqual(plan.takeEffects(), [])
+    plan.chunkComing(BLOB, 0, 40, 20)
+    assert.deepEqual(summary(plan.takeEffects()), ['slot a 0'])
+    plan.requested(BLOB, 'a', 0, 30)
+    plan.chunkHeld(BLOB, 0, 60)
+    assert.deepEqual(summary(plan.takeEffects()), ['send a 0'])
+  })
+
   it('refuses what was offered and did not come, what it does not have, and those it does not know', () => {
     const plan = planWith([0], ['a'])
     plan.takeEffects()

@@ -1,6 +1,7 @@
 import type { FetchedChunk, Link } from '@darter/exchange'
 import type { Clock } from '@darter/runtime'
 import type { StoredBlob } from '@darter/store'
+import { Arrival } from './arrival.ts'
 import type { ByteBudget } from './byte-budget.ts'
 import { NoSourceError } from './errors.ts'
 import type { Neighbourhood } from './neighbourhood.ts'
@@ -80,18 +81,15 @@ export class NeighbourRequests {
     return moved
   }
 
-  /** Tells, while a chunk arrives, how soon it will be whole, judged by how fast it has come so far. */
+  /** Tells, while a chunk arrives, how soon it will be whole. */
   #arrival(chunk: number, length: number, began: () => void): (received: number) => void {
-    let first: { readonly at: number; readonly received: number } | undefined
+    const arrival = new Arrival(this.#clock, length)
+    let hasBegun = false
     return received => {
-      const now = this.#clock.now()
-      if (first === undefined) {
-        first = { at: now, received }
-        began()
-      } else if (received < length) {
-        const inMs = ((now - first.at) * (length - received)) / (received - first.received)
-        this.#neighbourhood.chunkComing(this.#stored.digest, chunk, inMs)
-      }
+      if (!hasBegun) began()
+      hasBegun = true
+      const inMs = arrival.came(received)
+      if (inMs !== undefined) this.#neighbourhood.chunkComing(this.#stored.digest, chunk, inMs)
     }
   }
 }

@@ -46,6 +46,8 @@ export interface Neighbourhood {
   answerSlot(peerId: string, type: 'pass' | 'want', blob: Digest): void
   /** Says how soon a chunk will be whole, so that it can be offered. */
   chunkComing(blob: Digest, chunk: number, inMs: number): void
+  /** It was said to come, and does not. */
+  chunkMissed(blob: Digest, chunk: number): void
   /** Tells those who are interested that a chunk is held now. */
   pushHave(blob: Digest, chunk: number, hash: Uint8Array): void
   /** Tells those who are interested that a chunk is gone, or did not come. */
@@ -215,6 +217,7 @@ export function createNeighbourhood(options: {
       links.get(peerId)?.send({ type, blob })
     },
     chunkComing: (blob, chunk, inMs) => uploader.chunkComing(blob, chunk, inMs),
+    chunkMissed: (blob, chunk) => uploader.chunkLost(blob, chunk),
     pushHave: (blob, chunk, hash) => {
       tell(blob, { type: 'have', blob, chunk, load, hash })
       uploader.chunkHeld(blob, chunk)

@@ -1,6 +1,7 @@
 import { OriginStatusError, retryAfterMs } from '@darter/origin'
 import type { ChunkBuffers, Clock } from '@darter/runtime'
 import type { StoredBlob } from '@darter/store'
+import { Arrival } from './arrival.ts'
 import type { BlobSource, ContentKind } from './contract.ts'
 import { NoSourceError, OriginIgnoresRangesError } from './errors.ts'
 import { type OriginChunk, readChunks } from './origin-reader.ts'
@@ -48,14 +49,18 @@ export class OriginFetches {
   }
 
   /**
-   * Reads chunks [from, to), and hands over each as it is whole; `keep` may take its time. `onSign` is called about every
-   * 400 ms while bytes flow, `onBytes` for every piece.
+   * Reads chunks [from, to), and hands over each as it is whole; `keep` may take its time. `sign` is called about every
+   * 400 ms while bytes flow, `bytes` for every piece.
    */
   async run(
     fetch: number,
     run: { readonly from: number; readonly to: number },
     on: {
       readonly keep: (chunk: OriginChunk) => Promise<void>
+      /** A chunk will be whole in about `inMs`. */
+      readonly coming: (chunk: number, inMs: number) => void
+      /** It will not, after all. */
+      readonly lost: (chunk: number) => void
       readonly bytes: (count: number) => void
       readonly sign: () => void
     },
@@ -73,6 +78,12 @@ export class OriginFetches {
       lastSign = now
       on.sign()
     }
+    let coming: { readonly chunk: number; readonly arrival: Arrival } | undefined
+    const onProgress = (chunk: number, received: number): void => {
+      if (coming?.chunk !== chunk) coming = { chunk, arrival: new Arrival(this.#clock, layout.length(chunk)) }
+      const inMs = coming.arrival.came(received)
+      if (inMs !== undefined) on.coming(chunk, inMs)
+    }
     // The next chunk arrives while the last one is written.
     let keeping: Promise<unknown> = Promise.resolve()
     try {
@@ -87,8 +98,10 @@ export class OriginFetches {
         signal,
         buffers: this.#buffers,
         onBytes,
+        onProgress,
       })
       for await (const chunk of chunks) {
+        coming = undefined
         throwIfError(await keeping)
         signal.throwIfAborted()
         keeping = on.keep(chunk).then(chunk.release, asError)
@@ -99,6 +112,7 @@ export class OriginFetches {
       if (signal.aborted) return 'stopped'
       return this.#failure(source, asError(error))
     } finally {
+      if (coming !== undefined) on.lost(coming.chunk)
       await keeping
       this.#running.delete(fetch)
     }

@@ -37,8 +37,10 @@ export async function* readChunks(options: {
   readonly buffers: ChunkBuffers
   /** Called for every piece that arrives, with its length in bytes. */
   readonly onBytes: (bytes: number) => void
+  /** Called while a chunk is not whole yet, with the bytes of it that have come. */
+  readonly onProgress: (chunk: number, received: number) => void
 }): AsyncGenerator<OriginChunk> {
-  const { layout, digest, from, buffers, onBytes } = options
+  const { layout, digest, from, buffers, onBytes, onProgress } = options
   let { to } = options
   const start = layout.offset(from)
   let end = layout.offset(to - 1) + layout.length(to - 1)
@@ -70,7 +72,10 @@ export async function* readChunks(options: {
         hash.update(part)
         offset += take
         filled += take
-        if (filled < chunk.length) continue
+        if (filled < chunk.length) {
+          onProgress(index, filled)
+          continue
+        }
         const bytes = chunk
         chunk = undefined
         yield { index, bytes, hash: hash.digest(), release: () => buffers.give(bytes) }

@@ -104,8 +104,17 @@ export class Performer {
   async #readOrigin(effect: SessionEffect & { type: 'fetch-origin' }): Promise<void> {
     const { stored, context, session, membership, origin, intake } = this.#options
     const { fetch, lease } = effect
+    const { neighbourhood } = context
+    const lost = (chunk: number): void => {
+      if (!stored.held.has(chunk)) neighbourhood.chunkMissed(stored.digest, chunk)
+    }
     const outcome = await origin.run(fetch, effect, {
-      keep: chunk => intake.fromOrigin(chunk),
+      keep: async chunk => {
+        await intake.fromOrigin(chunk)
+        lost(chunk.index)
+      },
+      coming: (chunk, inMs) => neighbourhood.chunkComing(stored.digest, chunk, inMs),
+      lost,
       bytes: count => context.metrics.receivedFromOrigin(count),
       sign: () => {
         session.bytesFlowed(this.#now())

@@ -13,6 +13,7 @@ import { abortRange, blobUrl, firstLayer, type Layer, readRange, type Wanted } f
 const KIB = 1024
 const MIB = 1024 * KIB
 const REPOSITORY = 'library/lazy'
+const READ = 700 * KIB
 const NO_PREFETCH = ['--no-prefetch']
 
 /** Ranges of 128 KiB to 1 MiB anywhere in a blob. */
@@ -196,6 +197,36 @@ describe('ranges', requirePrograms(['docker-registry']), () => {
     for (const [index, [from = 0]] of inOrder.entries())
       assert(index === 0 || from > (inOrder[index - 1]?.[1] ?? 0), asked.join(' '))
   })
+
+  for (const count of [1, 2]) {
+    test(`all of a blob, by ${count} at once, each with eight ranges at a time: nearly no byte is read twice for one peer`, async context => {
+      const layer = await newLayer(32 * MIB + 777)
+      const size = layer.bytes.length
+      const peers = await Promise.all(
+        Array.from({ length: count }, (_, i) => newPeer(`all-${count}-${i}`, [])),
+      )
+      // As nydusd reads when it fetches an image ahead: pieces that end within chunks.
+      const pieces = Array.from({ length: Math.ceil(size / READ) }, (_, i) => ({
+        from: i * READ,
+        to: Math.min(size, (i + 1) * READ),
+      }))
+      meter.setRate(40 * MIB)
+      await Promise.all(
+        peers.map(async peer => {
+          const left = pieces.values()
+          const reader = async () => {
+            for (const range of left) await readRange(urlAt(peer, layer), layer.bytes, range)
+          }
+          await Promise.all(Array.from({ length: 8 }, reader))
+        }),
+      )
+      meter.setRate(undefined)
+      const times = originBytes() / size
+      // Before anybody has read the whole blob, nobody's bytes are good for a range of someone else's.
+      context.diagnostic(`the origin was read ${times.toFixed(3)} times`)
+      assert(times <= count * 1.025, `the origin was read ${times.toFixed(3)} times`)
+    })
+  }
 
   test('an origin that ignores ranges is read once, whatever is asked for', async () => {
     const layer = await newLayer(8 * MIB)

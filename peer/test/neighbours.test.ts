@@ -74,6 +74,7 @@ function scriptedExchange(): {
     peerId: 'here',
     scheduler: {
       connected: true,
+      silenceMs: 5_000,
       send: message => {
         told.push(message)
         return true

@@ -56,6 +56,7 @@ async function startSeed(answer: (request: IncomingMessage, response: ServerResp
   let hear: (message: SchedulerMessage) => void = () => {}
   const scheduler: SchedulerLink = {
     connected: true,
+    silenceMs: 5_000,
     send: message => said.push(message) > 0,
     onMessage: handler => {
       hear = handler

@@ -5,7 +5,7 @@ import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { setTimeout as delay } from 'node:timers/promises'
 import { createExchange, type Exchange, loadClusterKey, loadOrCreateIdentity } from '@darter/exchange'
 import { createLogger, systemClock } from '@darter/runtime'
-import { Bitfield, chunkLayout } from '@darter/swarm'
+import { Bitfield, chunkLayout, HeldReports } from '@darter/swarm'
 import { type Digest, parseDigest } from '@darter/oci'
 import type { PeerMessage, SchedulerMessage } from '@darter/wire'
 
@@ -51,9 +51,10 @@ export interface PeersReport {
   readonly lost: number
 }
 
-/** As peers do: chunks of neighbours are reported so often, those of the origin at once, progress under a lease so often. */
-const REPORT_MS = 5_000
+/** As peers do: progress under a lease is told so often. */
 const ALIVE_MS = 400
+/** How often a peer looks what has come from neighbours. */
+const LOOK_AT_CHUNKS_MS = 1_000
 /** How long one chunk takes from the origin under a lease. */
 const ORIGIN_CHUNK_MS = 50
 /** A probe of each kind is sent so often. */
@@ -217,13 +218,13 @@ class Crowd {
     const { blob, size } = this.#options
     const { count } = chunkLayout(size)
     const held = new Bitfield(count)
-    let unreported: number[] = []
+    const reports = new HeldReports()
     const report = (): void => {
-      if (unreported.length > 0) peer.send({ type: 'held', blob, chunks: unreported })
-      unreported = []
+      const chunks = reports.take(performance.now(), peer.exchange.scheduler?.silenceMs ?? 0)
+      if (chunks.length > 0) peer.send({ type: 'held', blob, chunks })
     }
-    const keep = (chunk: number): void => {
-      if (held.set(chunk)) unreported.push(chunk)
+    const keep = (chunk: number, from: 'origin' | 'neighbour'): void => {
+      if (held.set(chunk) && reports.holds(chunk, from, performance.now())) report()
     }
     const demand = (): void =>
       peer.send({ type: 'lease-demand', blob, slots: 4, from: Math.min(count - 1, held.nextClear(0)) })
@@ -236,10 +237,10 @@ class Crowd {
       )
       for (let chunk = message.from; chunk < message.to; chunk++) {
         await delay(ORIGIN_CHUNK_MS)
-        keep(chunk)
-        report()
+        keep(chunk, 'origin')
       }
       clearInterval(alive)
+      report()
       peer.send({ type: 'lease-end', blob, lease: message.lease, outcome: 'done' })
       demand()
     }
@@ -251,12 +252,14 @@ class Crowd {
     demand()
     const from = performance.now()
     let come = 0
-    while (performance.now() - from < pullMs) {
-      await delay(Math.min(REPORT_MS, pullMs))
-      const due = Math.floor(((performance.now() - from) / pullMs) * count)
-      for (; come < Math.min(due, count); come++) keep(come)
+    // By the clock, not so long after the last time: peers that one process held up together would stay together.
+    for (let at = LOOK_AT_CHUNKS_MS; at < pullMs; at += LOOK_AT_CHUNKS_MS) {
+      await delay(Math.max(0, from + at - performance.now()))
+      const due = Math.floor((at / pullMs) * count)
+      for (; come < due; come++) keep(come, 'neighbour')
       report()
     }
+    await delay(Math.max(0, from + pullMs - performance.now()))
     peer.onLease = undefined
     peer.send({ type: 'join', blob, size, held: Bitfield.full(count).toBytes(), wants: false })
     return took

@@ -17,6 +17,8 @@ import { type OutsideEffect, SimPeer, TICK_MS, type World } from './sim-peer.ts'
 const CHUNK_BYTES = 1024 * 1024
 const SWARM_TICK_MS = 100
 const REPORT_EVERY_MS = 100
+/** What a scheduler allows few peers, however many there are: reports come no rarer than they do anywhere. */
+const SILENCE_MS = 5_000
 /** A run that takes this many times the bound is over. */
 const PATIENCE = 8
 
@@ -231,7 +233,7 @@ class Simulation {
   }
 
   #report(peer: SimPeer): void {
-    const chunks = peer.gone ? [] : peer.reports.take(this.#events.now)
+    const chunks = peer.gone ? [] : peer.reports.take(this.#events.now, SILENCE_MS)
     if (chunks.length > 0) this.#toSwarm(now => this.#swarm.held(peer.id, chunks, now))
   }
 

@@ -96,6 +96,8 @@ export interface Exchange {
 /** The control stream to the scheduler. Connects, and reconnects with back-off, by itself. */
 export interface SchedulerLink {
   readonly connected: boolean
+  /** How long this peer may be silent before it counts as gone, in ms: the more peers the scheduler has, the longer. */
+  readonly silenceMs: number
   /**
    * False when not connected: the message is dropped (state is announced again at the next {@link onUp}). False also for a
    * message that the other side would refuse, such as one over {@link LIMITS.messageBytes} (that is logged).

@@ -141,6 +141,9 @@ export function createSchedulerLink(options: {
     get connected() {
       return channel !== undefined
     },
+    get silenceMs() {
+      return silenceMs
+    },
     send: message => {
       if (channel === undefined) return false
       const bytes = encodeOrLog(peerMessages, message, log)

@@ -5,8 +5,12 @@ const AT_CHUNKS = 8
  * they say little when they come late; but a fast origin would make thousands a second.
  */
 const GAP_MS = 10
-/** How long the scheduler may wait to hear of chunks that came from neighbours, ms: it decides nothing by them soon. */
+/**
+ * How long the scheduler may wait to hear of chunks that came from neighbours, ms, and as a part of the silence that it allows
+ * if that is longer: it decides nothing by them soon, and with thousands of peers they would be most of what it hears.
+ */
 const LATER_MS = 5_000
+const LATER_PART = 1 / 8
 
 /**
  * Which chunks of a blob the scheduler has not heard of, and when it is to: soon of those from the origin, which keep others
@@ -35,9 +39,10 @@ export class HeldReports {
     this.#later = this.#later.filter(held => held !== chunk)
   }
 
-  /** All that is not reported yet, if any of it is due; it counts as reported. */
-  take(now: number): readonly number[] {
-    const late = this.#later.length > 0 && now - this.#laterSince >= LATER_MS
+  /** All that is not reported yet, if any of it is due; it counts as reported. `silenceMs`: how long the peer may be silent. */
+  take(now: number, silenceMs: number): readonly number[] {
+    const laterMs = Math.max(LATER_MS, silenceMs * LATER_PART)
+    const late = this.#later.length > 0 && now - this.#laterSince >= laterMs
     if (this.#soon.length === 0 && !late) return []
     const chunks = [...this.#soon, ...this.#later]
     this.clear()

@@ -107,7 +107,7 @@ export class Membership {
 
   /** Tells the scheduler what it has not been told yet, as far as it is due. */
   report(now: number): void {
-    const chunks = this.#reports.take(now)
+    const chunks = this.#reports.take(now, this.#scheduler?.silenceMs ?? 0)
     if (chunks.length > 0) this.tell({ type: 'held', blob: this.#stored.digest, chunks })
   }
 

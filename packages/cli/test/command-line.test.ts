@@ -46,6 +46,13 @@ test('help names every command, and every option with its variable and default',
   }
 })
 
+test('the flags that programs set for V8 are known to it', async () => {
+  for (const name of ['peer', 'scheduler']) {
+    const { stderr, code } = await darter([name, '--help'])
+    assert.deepEqual({ stderr, code }, { stderr: '', code: 0 }, name)
+  }
+})
+
 test('each command’s help has the options of its program and no others', async () => {
   const [peer, scheduler, up] = await Promise.all(
     ['peer', 'scheduler', 'up'].map(async name => (await darter([name, '--help'])).stdout),

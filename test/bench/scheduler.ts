@@ -10,6 +10,8 @@ import type { PeersOrder, PeersReport } from './scheduler-peers.ts'
 
 const PEERS_PROGRAM = join(import.meta.dirname, 'scheduler-peers.ts')
 const BLOB = parseDigest(`sha256:${'ab'.repeat(32)}`)
+/** Thousands of peers in one process are not to be held up together by its collections of garbage more than need be. */
+const PEERS_FLAGS = ['--external-memory-accounted-in-global-limit', '--no-memory-reducer']
 /** Handshakes that each process has under way. */
 const CONNECTS_AT_ONCE = 16
 const IDLE_MS = 5_000
@@ -70,7 +72,7 @@ export async function measureScheduler(lab: Lab, options: SchedulerOptions) {
   const before = machine()
   const scheduler = await startScheduler(lab)
   let { pid } = scheduler.daemon
-  const children = Array.from({ length: processes + 1 }, () => fork(PEERS_PROGRAM))
+  const children = Array.from({ length: processes + 1 }, () => fork(PEERS_PROGRAM, { execArgv: PEERS_FLAGS }))
   lab.defer(() => {
     for (const child of children) child.kill('SIGKILL')
   })

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { SchedulerLink } from '@darter/exchange'
-import { createLogger, seededRandom, systemClock } from '@darter/runtime'
+import { createLogger, systemClock } from '@darter/runtime'
 import { createMemoryStore } from '@darter/store'
 import type { PeerMessage } from '@darter/wire'
 import { Membership } from '../src/download/membership.ts'
-import { createNeighbourhood } from '../src/download/neighbourhood.ts'
+import { neighbourhoodOver } from './support/neighbourhood.ts'
 import { scriptedOrigin } from './support/origin.ts'
 
 const log = createLogger({ level: 'silent', name: 'test' })
@@ -23,20 +23,11 @@ test('the scheduler hears the later of neighbours’ chunks the more silence it 
     onUp: () => () => {},
     onDown: () => () => {},
   }
-  const neighbourhood = createNeighbourhood({
-    exchange: {
-      link: async () => {
-        throw new Error('nobody is there')
-      },
-      onLink: () => () => {},
+  const neighbourhood = neighbourhoodOver(store, {
+    link: async () => {
+      throw new Error('nobody is there')
     },
-    store,
-    findDownload: () => undefined,
-    downloads: () => [],
-    clock: systemClock,
-    random: seededRandom(1),
-    maxUploads: 1,
-    log,
+    onLink: () => () => {},
   })
   const membership = new Membership({
     scheduler,

@@ -4,16 +4,15 @@ import { describe, it } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Exchange, Link } from '@darter/exchange'
 import { MAX_MANIFEST_BYTES } from '@darter/oci'
-import { createLogger, seededRandom, systemClock } from '@darter/runtime'
+import { systemClock } from '@darter/runtime'
 import { type ChunkStore, createMemoryStore, type StoredBlob, StoreIoError } from '@darter/store'
 import { Bitfield, chunkLayout, MIN_CHUNK_BYTES } from '@darter/swarm'
 import type { LinkMessage, PeerMessage, SchedulerMessage } from '@darter/wire'
 import type { BlobReads, OpenBlobRequest } from '../src/download/contract.ts'
-import { createNeighbourhood, type Neighbourhood } from '../src/download/neighbourhood.ts'
+import { neighbourhoodOver } from './support/neighbourhood.ts'
 import { scriptedOrigin } from './support/origin.ts'
 import { readsOver } from './support/reads.ts'
 
-const log = createLogger({ level: 'silent', name: 'test' })
 const BLOB = Uint8Array.from({ length: MIN_CHUNK_BYTES * 3 }, (_, i) => (i * 31) >>> 7)
 const layout = chunkLayout(BLOB.length)
 const { digest } = scriptedOrigin(BLOB, [])
@@ -199,20 +198,6 @@ function intercepted(
       const value: unknown = Reflect.get(target, name, target)
       return typeof value === 'function' ? value.bind(target) : value
     },
-  })
-}
-
-/** A neighbourhood that serves what is in a store, and downloads nothing. */
-function neighbourhoodOver(store: ChunkStore, exchange: Pick<Exchange, 'link' | 'onLink'>): Neighbourhood {
-  return createNeighbourhood({
-    exchange,
-    store,
-    findDownload: () => undefined,
-    downloads: () => [],
-    clock: systemClock,
-    random: seededRandom(1),
-    maxUploads: 1,
-    log,
   })
 }
 

@@ -5,9 +5,10 @@ import { setFlagsFromString } from 'node:v8'
 
 // A peer: a young generation that grows with the rate of small objects takes 100 MiB and gains no speed.
 const PEER_FLAGS = ['--semi-space-growth-factor=1']
-// A scheduler: its objects are all small and live as long as a handshake or a connection, and with 10 000 peers it takes a second
-// of pauses to mark them all. So it does that when its heap has grown, not also whenever 64 MiB of messages came and
-// went (buffers are outside of the heap), and not every 100 s because memory could be given back.
+// A scheduler: its objects are all small and live as long as a handshake, so that it would spend a third of its time on sorting them
+// out, or as long as a connection, and with 10 000 peers it takes a second of pauses to mark those. So its young generation
+// grows, and it marks when its heap has grown, not also whenever 64 MiB of messages came and went (buffers are outside of the
+// heap), and not every 100 s because memory could be given back.
 const SCHEDULER_FLAGS = ['--external-memory-accounted-in-global-limit', '--memory-reducer-gc-count=0']
 for (const flag of process.argv[2] === 'scheduler' ? SCHEDULER_FLAGS : PEER_FLAGS) setFlagsFromString(flag)
 

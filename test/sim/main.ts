@@ -18,7 +18,7 @@ const HELP = `Runs the decisions of peers and scheduler against each other in vi
   --zones Z          zones, with a thin link between each two (1)
   --seed S           the same seed gives the same run (1)
   --json             one JSON object alone on standard output
-  --full             the sweep's long runs too: one needs 10 minutes and 2.5 GiB
+  --full             the sweep's long runs too: one needs 10 minutes or more and 4 GiB
 `
 
 /** Reads a number; ends the program with a message when it is none. */

@@ -69,14 +69,14 @@ describe('preheating a cluster', needed, () => {
     await until('the preheat is over', async () => (await view(id)).state !== 'running')
     return view(id)
   }
-  const command = (args: readonly string[], codes: readonly number[]) =>
+  const command = (args: readonly string[], codes: readonly number[], onStderr?: (text: string) => void) =>
     run(
       process.execPath,
       [
         ...[MAIN, 'preheat', '--data-dir', scheduler.dataDir],
         ...['--scheduler-admin-port', `${scheduler.adminPort}`, ...args],
       ],
-      { codes },
+      { codes, ...(onStderr !== undefined && { onStderr }) },
     )
   const push = async (repository: string, layers: readonly number[]): Promise<Image> => {
     const image = noiseImage(lab.makeDir(repository.replace('/', '-')), repository, layers)
@@ -325,12 +325,12 @@ describe('preheating a cluster', needed, () => {
     const { preheats: before } = (await (await api('/preheats')).json()) as { preheats: View[] }
     const id = await start({ target, digest, to: 'n=3' })
     const chosen = (await view(id)).peers.map(peer => peer.id)
-    const following = command([target, '--digest', digest, '--to', 'zone=far'], [0])
-    await until(
-      'the command has begun',
-      async () => (await scheduler.metric('darter_scheduler_preheats')) === 2,
-    )
-
+    let told = ''
+    const following = command([target, '--digest', digest, '--to', 'zone=far'], [0], text => {
+      told += text
+    })
+    // A job is at work before its command has heard so, which could not follow it then.
+    await until('the command follows its job', () => told.includes(': running'))
     await until('both are on disk', () => onDisk().filter(text => text.includes('"running"')).length === 2)
     await scheduler.restart('SIGKILL')
     assert.equal((await view(id)).state, 'running')

@@ -18,6 +18,8 @@ export interface RunOptions {
   readonly env?: Readonly<Record<string, string>>
   /** Exit codes that are fine; default [0]. `any` for all. */
   readonly codes?: readonly number[] | 'any'
+  /** Hears what it writes on standard error while it runs. */
+  readonly onStderr?: (text: string) => void
   /** The program is ended after this long; default 120 000. */
   readonly timeoutMs?: number
 }
@@ -38,7 +40,10 @@ export function run(command: string, args: readonly string[], options: RunOption
     const out: Buffer[] = []
     const err: Buffer[] = []
     child.stdout.on('data', (chunk: Buffer) => out.push(chunk))
-    child.stderr.on('data', (chunk: Buffer) => err.push(chunk))
+    child.stderr.on('data', (chunk: Buffer) => {
+      err.push(chunk)
+      options.onStderr?.(chunk.toString('utf8'))
+    })
     child.once('error', reject)
     child.once('close', (exitCode, signal) => {
       const code = exitCode ?? signal ?? -1

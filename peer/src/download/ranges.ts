@@ -227,11 +227,12 @@ export class Ranges {
   appetite(now: number): Appetite {
     const { layout, held } = this.#options.stored
     if (this.#whole > 0 || (layout.count === 1 && this.#readers.size > 0)) return 'everything'
-    const isIdle = this.#readers.size === 0
-    if (isIdle && held.count >= NEARLY_DONE * layout.count) return 'everything'
     if (now < this.#wholeUntil) return 'everything'
-    if (isIdle && now - this.#keptAt >= BACKGROUND_PATIENCE_MS) return 'nothing'
-    return (this.#keepers > 0 || this.#isDue) && this.#isOrdered ? 'background' : 'nothing'
+    const isIdle = this.#readers.size === 0
+    const isStuck = isIdle && now - this.#keptAt >= BACKGROUND_PATIENCE_MS
+    // What comes in the background does so to its end.
+    if (!isStuck && this.#isBackground) return this.#isOrdered ? 'background' : 'nothing'
+    return isIdle && held.count >= NEARLY_DONE * layout.count ? 'everything' : 'nothing'
   }
 
   /** Nobody has read anything for long, and nothing goes on in the background: the download may end. */
@@ -253,7 +254,9 @@ export class Ranges {
     for (const { origin } of this.#origins.values()) origin.stop(error)
   }
 
-  get #isDue(): boolean {
+  /** Whether all of it is to come in the background. */
+  get #isBackground(): boolean {
+    if (this.#keepers > 0) return true
     const { prefetcher } = this.#options.rooms
     for (const { record } of this.#origins.values()) if (prefetcher.isDue(record.touched)) return true
     return false

@@ -29,6 +29,8 @@ export interface ScriptedOrigin {
   /** Bytes that were sent. */
   sent(): number
   requests(): number
+  /** The most bodies that were being read at the same moment. */
+  peakReads(): number
 }
 
 const PIECE = 50_000
@@ -38,10 +40,12 @@ export function scriptedOrigin(bytes: Uint8Array, deeds: readonly Deed[]): Scrip
   const digest = parseDigest(`sha256:${createHash('sha256').update(bytes).digest('hex')}`)
   let sent = 0
   let requests = 0
+  let reads = 0
+  let peakReads = 0
   const never = async (): Promise<never> => {
     throw new Error('not part of this origin')
   }
-  const body = async function* (from: number, to: number, deed: Deed): AsyncGenerator<Uint8Array> {
+  const pieces = async function* (from: number, to: number, deed: Deed): AsyncGenerator<Uint8Array> {
     for (let at = from; at < to; at += PIECE) {
       if (deed.kind === 'break' && at - from >= deed.after) {
         throw new OriginInterruptedError('the blob', at - from, to - from)
@@ -51,6 +55,14 @@ export function scriptedOrigin(bytes: Uint8Array, deeds: readonly Deed[]): Scrip
       if (deed.kind === 'wrong' && deed.at >= at && deed.at < at + piece.length) piece[deed.at - at]! ^= 1
       sent += piece.length
       yield piece
+    }
+  }
+  const body = async function* (from: number, to: number, deed: Deed): AsyncGenerator<Uint8Array> {
+    peakReads = Math.max(peakReads, ++reads)
+    try {
+      yield* pieces(from, to, deed)
+    } finally {
+      reads--
     }
   }
   const origin: Origin = {
@@ -77,5 +89,5 @@ export function scriptedOrigin(bytes: Uint8Array, deeds: readonly Deed[]): Scrip
     },
     close: async () => {},
   }
-  return { origin, digest, bytes, sent: () => sent, requests: () => requests }
+  return { origin, digest, bytes, sent: () => sent, requests: () => requests, peakReads: () => peakReads }
 }

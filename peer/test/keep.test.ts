@@ -43,7 +43,10 @@ describe('a blob that is kept whole in the background', () => {
         return delay(300)
       },
     }
-    const source = scriptedOrigin(BLOB, [...Array<Deed>(CHUNKS - 3).fill({ kind: 'serve' }), late])
+    const source = scriptedOrigin(BLOB, [
+      ...Array.from({ length: CHUNKS - 3 }, (): Deed => ({ kind: 'serve' })),
+      late,
+    ])
     await using at = await bench(source)
     await at.keep(never, never)
     assert.ok(at.isHeld())

@@ -14,9 +14,15 @@ const EPOCH_MS = 800
 const CHUNKS_PER_LEASE = 2
 /** An epoch that brings no measurement within this time says nothing, ms. */
 const STALE_MS = 8_000
-/** More leases have to bring so much more; fewer may cost so much. */
+/** More leases have to bring so much more. */
 const WORTH = 1.1
-const BEARABLE = 0.95
+/** Fewer may cost so much, judged over several epochs: chunks are told of in bursts, which make one epoch's rate wrong by 5 %. */
+const BEARABLE = 0.98
+const LONG_TRIAL = 3
+/** What seems to cost so much is given up at once, or afterwards. */
+const UNBEARABLE = 0.95
+/** What an epoch counts beside the one after it. */
+const FADE = 0.75
 /** Epochs between two trials once the best number is found; doubled with each trial in vain. */
 const REST_EPOCHS = 4
 const MAX_REST_EPOCHS = 64
@@ -24,6 +30,34 @@ const MAX_REST_EPOCHS = 64
 export const MAX_PAUSE_MS = 30_000
 
 type Trial = 'none' | 'more' | 'fewer'
+
+/** What a number of leases brought, over several epochs. */
+class Yield {
+  readonly leases: number
+  #bytes = 0
+  #ms = 0
+  #epochs = 0
+
+  constructor(leases: number) {
+    this.leases = leases
+  }
+
+  /** Bytes per ms. */
+  get rate(): number {
+    return this.#bytes / this.#ms
+  }
+
+  /** Whether bursts hardly matter any more. */
+  get isSure(): boolean {
+    return this.#epochs >= LONG_TRIAL
+  }
+
+  add(bytes: number, ms: number): void {
+    this.#bytes = FADE * this.#bytes + bytes
+    this.#ms = FADE * this.#ms + ms
+    this.#epochs++
+  }
+}
 
 /**
  * How many reads of one upstream are at work at the same time, over all blobs: few at first, more while that brings more
@@ -37,8 +71,12 @@ export class OriginPace {
   #active = 0
   #pausedUntil = 0
   #trial: Trial = 'none'
-  /** The number that the last trial started from, and what it brought, bytes per ms. */
-  #base: { readonly limit: number; readonly rate: number } | undefined
+  /** What the limit brings, or brought before the trial. */
+  #base: Yield
+  /** What the limit brings on trial. */
+  #tried: Yield
+  /** What more leases brought before fewer were found to do as well. */
+  #before: Yield | undefined
   #next: 'more' | 'fewer' = 'more'
   #restFor = REST_EPOCHS
   #resting = 0
@@ -51,6 +89,7 @@ export class OriginPace {
   constructor(shape: PaceShape) {
     this.#limit = Math.min(shape.first, shape.most)
     this.#most = shape.most
+    this.#base = this.#tried = new Yield(this.#limit)
   }
 
   /** Leases that may be at work now, over all blobs. */
@@ -109,7 +148,7 @@ export class OriginPace {
     const elapsed = now - this.#epochAt
     if (elapsed > STALE_MS) this.#begin(now)
     else if (elapsed >= EPOCH_MS && this.#chunks >= this.#limit * CHUNKS_PER_LEASE) {
-      if (this.#reached) this.#judge(this.#bytes / elapsed)
+      if (this.#reached) this.#judge(elapsed)
       this.#begin(now)
     }
   }
@@ -117,10 +156,9 @@ export class OriginPace {
   /** The upstream asked to be left alone for a while: nobody reads, and then fewer do. */
   pause(ms: number, now: number): void {
     this.#pausedUntil = Math.max(this.#pausedUntil, now + Math.min(MAX_PAUSE_MS, Math.max(0, ms)))
-    this.#limit = Math.max(LEAST, this.#limit >> 1)
-    this.#trial = 'none'
-    this.#base = undefined
-    this.#resting = this.#restFor
+    this.#base = new Yield(Math.max(LEAST, this.#limit >> 1))
+    this.#before = undefined
+    this.#rest()
     this.#epochAt = undefined
   }
 
@@ -131,26 +169,55 @@ export class OriginPace {
     this.#reached = this.#active >= this.#limit
   }
 
-  #judge(rate: number): void {
-    const base = this.#base
-    if (this.#trial === 'none' || base === undefined) {
-      this.#base = { limit: this.#limit, rate }
-      if (this.#resting > 0) this.#resting--
+  #judge(elapsedMs: number): void {
+    if (this.#trial === 'none') {
+      this.#base.add(this.#bytes, elapsedMs)
+      if (this.#before !== undefined && this.#isRegretted(this.#before)) this.#undo(this.#before)
+      else if (this.#resting > 0) this.#resting--
       else this.#try(this.#next)
       return
     }
-    const worth = this.#trial === 'more' ? rate >= base.rate * WORTH : rate >= base.rate * BEARABLE
-    if (worth) {
-      this.#restFor = REST_EPOCHS
-      this.#base = { limit: this.#limit, rate }
-      this.#try(this.#trial)
+    this.#tried.add(this.#bytes, elapsedMs)
+    if (this.#trial === 'more') {
+      if (this.#tried.rate >= WORTH * this.#base.rate) this.#accept(undefined)
+      else this.#reject('fewer')
       return
     }
-    this.#limit = base.limit
-    this.#next = this.#trial === 'more' ? 'fewer' : 'more'
+    // Fewer and fewer are measured by what the first of these trials started from, lest small losses add up.
+    const before = this.#before ?? this.#base
+    const gain = this.#tried.rate / before.rate
+    if (gain < UNBEARABLE || (this.#tried.isSure && gain < BEARABLE)) this.#reject('more')
+    else if (this.#tried.isSure) this.#accept(before)
+  }
+
+  #isRegretted(before: Yield): boolean {
+    return this.#base.isSure && this.#base.rate < UNBEARABLE * before.rate
+  }
+
+  #undo(before: Yield): void {
+    this.#base = new Yield(before.leases)
+    this.#before = undefined
+    this.#reject('more')
+  }
+
+  #accept(before: Yield | undefined): void {
+    this.#before = before
+    this.#base = this.#tried
+    this.#restFor = REST_EPOCHS
+    this.#try(this.#trial === 'more' ? 'more' : 'fewer')
+  }
+
+  #reject(next: 'more' | 'fewer'): void {
+    this.#next = next
+    this.#rest()
+    this.#restFor = Math.min(MAX_REST_EPOCHS, this.#restFor * 2)
+  }
+
+  /** Leaves the limit where it is known what it brings. */
+  #rest(): void {
+    this.#limit = this.#base.leases
     this.#trial = 'none'
     this.#resting = this.#restFor
-    this.#restFor = Math.min(MAX_REST_EPOCHS, this.#restFor * 2)
   }
 
   #try(trial: 'more' | 'fewer'): void {
@@ -164,6 +231,7 @@ export class OriginPace {
       this.#resting = this.#restFor
     }
     this.#limit = limit
+    this.#tried = new Yield(limit)
   }
 }
 

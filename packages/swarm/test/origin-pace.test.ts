@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { MAX_PAUSE_MS, OriginPace } from '../src/index.ts'
+import { seeded } from './seeded.ts'
 
 const CHUNK = 1_000_000
 
@@ -50,6 +51,40 @@ describe('the pace of an upstream', () => {
     const pace = new OriginPace({ first: 4, most: 32 })
     const late = read(pace, 50_000, 800_000, 60_000).slice(2_000)
     assert.ok(meanOf(late) >= 13 && meanOf(late) <= 26, `${meanOf(late)}`)
+  })
+
+  it('does not come to rest with fewer than fill the link, though chunks are told of in bursts', () => {
+    for (let seed = 1; seed <= 20; seed++) {
+      const random = seeded(seed)
+      const pace = new OriginPace({ first: 4, most: 32 })
+      pace.enter()
+      let active = 0
+      let sent = 0
+      let told = 0
+      let wouldBe = 0
+      for (let now = 0; now < 120_000; now += 10) {
+        while (pace.mayGrant(active)) {
+          active++
+          pace.granted(now)
+        }
+        // Three leave gaps.
+        const rate = active >= 4 ? 100_000 : active === 3 ? 92_000 : 75_000
+        sent += 10 * rate
+        wouldBe += 10 * 100_000
+        // Up to ten chunks at once, whenever a peer tells of them.
+        if (random() > 0.25) continue
+        const burst = Math.min(Math.floor((sent - told) / CHUNK), Math.ceil(random() * 10))
+        for (let i = 0; i < burst; i++) {
+          told += CHUNK
+          pace.received(CHUNK, now)
+        }
+        if (burst > 0) {
+          active--
+          pace.ended()
+        }
+      }
+      assert.ok(sent >= 0.985 * wouldBe, `seed ${seed}: ${(sent / wouldBe).toFixed(3)}`)
+    }
   })
 
   it('never goes beyond its bound', () => {

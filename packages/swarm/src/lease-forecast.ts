@@ -10,23 +10,37 @@ export interface LeaseProgress {
 
 /** Of each new measurement in the averages. */
 const WEIGHT = 0.2
+/**
+ * Leases are granted so many mean deviations of the time to a first chunk earlier, as TCP waits so many longer (RFC 6298, 2.3); at most
+ * that time itself.
+ */
+const DEVIATIONS = 4
 
 /**
  * When the origin will have sent what one blob's leases cover. The word that a lease has ended reaches the scheduler some
  * time after the origin's last byte, and the next lease takes as long again until its request is there: an origin that few
  * read at the same moment would idle meanwhile. So a lease counts as ending as soon as the request of one that is granted
- * now would find it ended, judged by how long others took.
+ * now would find it ended, judged by how long others took, and how much that varies: to be a little early costs less than an origin that idles.
  */
 export class LeaseForecast {
   /** From a grant to the word of its first chunk, ms; 0: not known. */
   #firstMs = 0
+  /** The mean deviation of that, ms. */
+  #deviationMs = 0
   /** From the word of one chunk of a lease to that of its next one, ms; 0: not known. */
   #gapMs = 0
 
   /** More chunks of a lease came, says its peer; the lease says what was known of it before. */
   heard(lease: Readonly<LeaseProgress>, chunks: number, now: number): void {
-    if (lease.heardAt === undefined) this.#firstMs = smoothed(this.#firstMs, now - lease.grantedAt)
-    else this.#gapMs = smoothed(this.#gapMs, (now - lease.heardAt) / chunks)
+    if (lease.heardAt !== undefined) {
+      this.#gapMs = smoothed(this.#gapMs, (now - lease.heardAt) / chunks)
+      return
+    }
+    const tookMs = now - lease.grantedAt
+    if (this.#firstMs > 0) {
+      this.#deviationMs += WEIGHT * (Math.abs(tookMs - this.#firstMs) - this.#deviationMs)
+    }
+    this.#firstMs = smoothed(this.#firstMs, tookMs)
   }
 
   /** Whether the first chunk under a lease that is granted now would come after this one's last, or right behind it. */
@@ -36,7 +50,8 @@ export class LeaseForecast {
       heardAt === undefined
         ? grantedAt + this.#firstMs + (left - 1) * this.#gapMs
         : heardAt + left * this.#gapMs
-    return now + this.#firstMs - this.#gapMs >= last
+    const early = Math.min(this.#firstMs, DEVIATIONS * this.#deviationMs)
+    return now + this.#firstMs + early - this.#gapMs >= last
   }
 }
 

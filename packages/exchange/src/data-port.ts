@@ -9,7 +9,7 @@ import {
 } from 'node:tls'
 import type { Logger } from '@darter/runtime'
 import { LIMITS } from '@darter/wire'
-import { asError, ListenError, type RefusalReason } from './errors.ts'
+import { ListenError, type RefusalReason } from './errors.ts'
 import type { ExchangeHooks } from './hooks.ts'
 import { HANDSHAKE_MS } from './times.ts'
 
@@ -19,7 +19,6 @@ const TLS = { ciphers: 'TLS_AES_128_GCM_SHA256', minVersion: 'TLSv1.3' } as cons
 const OFFER_MS = 10_000
 const MAX_OFFERS = 1024
 const PSK_ID_BYTES = 16
-const RECEIVE_BYTES = 64 * 1024
 
 /** An option of `new TLSSocket` that Node has and its types lack. */
 interface PskServerOptions {
@@ -32,7 +31,21 @@ export interface DataSocket {
   onData(handler: (bytes: Uint8Array) => void): void
 }
 
-/** A key that one peer may use once, soon. */
+/**
+ * What a link consists of: bodies of chunks have a connection of their own, for on a slow network what is said behind one in the
+ * operating system's queue would be heard a chunk's time later, and neighbours would not know what they may ask for.
+ */
+export interface LinkSockets {
+  readonly messages: DataSocket
+  readonly bodies: DataSocket
+}
+
+const ROLES = ['messages', 'bodies'] as const satisfies readonly (keyof LinkSockets)[]
+type Role = (typeof ROLES)[number]
+/** Read at a time where this side dialled. */
+const RECEIVE_BYTES: Readonly<Record<Role, number>> = { messages: 16 * 1024, bodies: 64 * 1024 }
+
+/** A key with which one peer may make one link, soon: each of its connections once. */
 export interface Offer {
   readonly pskId: string
   readonly psk: Uint8Array
@@ -53,36 +66,71 @@ export interface DataPort {
   hasOffer(peerId: string): boolean
 }
 
-/** A data port; `onSocket` gets every connection whose key was right, with the peer that the key was offered to. */
+/** A key that was offered, and the connections that were made with it so far. */
+interface OpenOffer {
+  readonly peerId: string
+  readonly psk: Uint8Array
+  readonly sockets: Partial<Record<Role, DataSocket>>
+  readonly timer: NodeJS.Timeout
+}
+
+/** The name of a key as the handshake tells it: which connection of the link it is for, too. */
+const identityOf = (pskId: string, role: Role): string => `${pskId} ${role}`
+
+function parseIdentity(identity: string): { readonly pskId: string; readonly role: Role } | undefined {
+  const role = ROLES.find(name => identity.endsWith(` ${name}`))
+  return role && { pskId: identity.slice(0, -role.length - 1), role }
+}
+
+/** A data port; `onSockets` gets the connections of every link whose key was right, with the peer that the key was offered to. */
 export function createDataPort(options: {
   readonly host: string
   /** 0: any free one. */
   readonly port: number
   readonly maxSockets: number
-  readonly onSocket: (data: DataSocket, peerId: string) => void
+  readonly onSockets: (sockets: LinkSockets, peerId: string) => void
   readonly log: Logger
   readonly hooks: ExchangeHooks
 }): DataPort {
-  const { host, port, onSocket, log, hooks } = options
-  const offers = new Map<string, { peerId: string; psk: Uint8Array; timer: NodeJS.Timeout }>()
+  const { host, port, onSockets, log, hooks } = options
+  const offers = new Map<string, OpenOffer>()
   const sockets = new Set<Socket>()
   const secureContext = createSecureContext(TLS)
 
+  /** The offer is over; a connection that is alone is closed. */
   const drop = (pskId: string) => {
-    clearTimeout(offers.get(pskId)?.timer)
+    const offer = offers.get(pskId)
+    if (offer === undefined) return
     offers.delete(pskId)
+    clearTimeout(offer.timer)
+    for (const role of ROLES) offer.sockets[role]?.socket.destroy()
+  }
+  const take = (pskId: string, role: Role, data: DataSocket): void => {
+    const offer = offers.get(pskId)
+    if (offer === undefined) return
+    offer.sockets[role] = data
+    const { messages, bodies } = offer.sockets
+    if (messages === undefined || bodies === undefined) return
+    offers.delete(pskId)
+    clearTimeout(offer.timer)
+    onSockets({ messages, bodies }, offer.peerId)
   }
 
   const accept = (raw: Socket): void => {
-    let asked: string | undefined
+    let asked: ReturnType<typeof parseIdentity>
+    /** An offer that is open for this connection. */
+    const asksFor = (): OpenOffer | undefined => {
+      const offer = asked && offers.get(asked.pskId)
+      return asked && offer?.sockets[asked.role] === undefined ? offer : undefined
+    }
     let settled = false
     sockets.add(raw)
     const tls: TLSSocketOptions & PskServerOptions = {
       isServer: true,
       secureContext,
       pskCallback: (_socket, identity) => {
-        asked = identity
-        return offers.get(identity)?.psk ?? null
+        asked = parseIdentity(identity)
+        return asksFor()?.psk ?? null
       },
     }
     const socket = new TLSSocket(raw, tls)
@@ -106,16 +154,17 @@ export function createDataPort(options: {
       sockets.delete(raw)
       refuse('left', 'closed before the handshake was over')
       socket.destroy()
+      // The other one will not come then, or be of no use.
+      if (asked !== undefined && offers.get(asked.pskId)?.sockets[asked.role]?.socket === socket)
+        drop(asked.pskId)
     })
     socket.once('secure', () => {
-      const offer = asked === undefined ? undefined : offers.get(asked)
-      if (asked === undefined || offer === undefined || !socket.isSessionReused()) {
+      if (asked === undefined || asksFor() === undefined || !socket.isSessionReused()) {
         return refuse('unknown-key', 'the key was used already, or has lapsed')
       }
       settled = true
       clearTimeout(deadline)
-      drop(asked)
-      onSocket({ socket, onData: handler => socket.on('data', handler) }, offer.peerId)
+      take(asked.pskId, asked.role, { socket, onData: handler => socket.on('data', handler) })
     })
   }
   const server = createServer({ noDelay: true }, accept)
@@ -150,31 +199,57 @@ export function createDataPort(options: {
       if (offers.size >= MAX_OFFERS && !oldest.done) drop(oldest.value)
       const pskId = randomBytes(PSK_ID_BYTES).toString('hex')
       const psk = randomBytes(LIMITS.pskBytes)
-      offers.set(pskId, { peerId, psk, timer: setTimeout(() => offers.delete(pskId), OFFER_MS) })
+      offers.set(pskId, { peerId, psk, sockets: {}, timer: setTimeout(() => drop(pskId), OFFER_MS) })
       return { pskId, psk }
     },
     hasOffer: peerId => offers.values().some(offer => offer.peerId === peerId),
   }
 }
 
-/**
- * Connects to a neighbour's data port. `onSecure` is called as soon as both sides have proved the key, before any byte
- * from the other side; its result is this promise's.
- */
-export function openDataSocket<T>(options: {
+/** How a neighbour's data port is reached. */
+export interface DataPortOptions {
   readonly host: string
   readonly port: number
   readonly offer: Offer
   readonly signal: AbortSignal
-  readonly onSecure: (data: DataSocket) => T
-}): Promise<T> {
-  const { host, port, offer, signal, onSecure } = options
+}
+
+/**
+ * Makes the connections of one link to a neighbour's data port. `onSecure` is called as soon as both sides have proved the key on each,
+ * before any byte from the other side, which waits for the first frame; its result is this promise's.
+ */
+export async function openDataSockets<T>(
+  options: DataPortOptions & { readonly onSecure: (sockets: LinkSockets) => T },
+): Promise<T> {
+  const failed = new AbortController()
+  const signal = AbortSignal.any([options.signal, failed.signal])
+  const opened: DataSocket[] = []
+  const open = async (role: Role): Promise<DataSocket> => {
+    const data = await openDataSocket({ ...options, signal }, role)
+    opened.push(data)
+    return data
+  }
+  try {
+    const [messages, bodies] = await Promise.all([open('messages'), open('bodies')])
+    if (messages.socket.destroyed || bodies.socket.destroyed)
+      throw new Error('a data connection closed at once')
+    return options.onSecure({ messages, bodies })
+  } catch (error) {
+    failed.abort(error)
+    for (const { socket } of opened) socket.destroy()
+    throw error
+  }
+}
+
+/** Makes one connection of a link. */
+export function openDataSocket(options: DataPortOptions, role: Role): Promise<DataSocket> {
+  const { host, port, offer, signal } = options
   return new Promise((resolve, reject) => {
     if (signal.aborted) return reject(signal.reason)
     let receive: ((bytes: Uint8Array) => void) | undefined
     const onread: OnReadOpts = {
       // One buffer for the life of the socket instead of a new one for every TLS record.
-      buffer: Buffer.allocUnsafeSlow(RECEIVE_BYTES),
+      buffer: Buffer.allocUnsafeSlow(RECEIVE_BYTES[role]),
       callback: (length, buffer) => {
         receive?.(buffer.subarray(0, length))
         return true
@@ -189,7 +264,7 @@ export function openDataSocket<T>(options: {
       ca: [],
       rejectUnauthorized: true,
       checkServerIdentity: () => new Error('a certificate came instead of the key'),
-      pskCallback: () => ({ psk: offer.psk, identity: offer.pskId }),
+      pskCallback: () => ({ psk: offer.psk, identity: identityOf(offer.pskId, role) }),
     }
     const socket = connect(tls).setNoDelay(true)
     const settle = () => {
@@ -213,19 +288,15 @@ export function openDataSocket<T>(options: {
     socket.once('secureConnect', () => {
       if (!socket.isSessionReused()) return fail(new Error('the key was not used'))
       settle()
-      try {
-        resolve(
-          onSecure({
-            socket,
-            onData: handler => {
-              receive = handler
-              socket.resume()
-            },
-          }),
-        )
-      } catch (error) {
-        fail(asError(error))
-      }
+      // A link hears of it as well; before there is one, that it is closed is enough.
+      socket.on('error', () => {})
+      resolve({
+        socket,
+        onData: handler => {
+          receive = handler
+          socket.resume()
+        },
+      })
     })
   })
 }

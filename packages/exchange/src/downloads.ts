@@ -23,7 +23,7 @@ export interface Downloads {
   fetch(blob: Digest, chunk: number, length: number, options: FetchOptions): Promise<FetchedChunk>
   /** @throws {LinkProtocolError} for bytes that were not asked for. */
   piece(id: number, bytes: Uint8Array): void
-  /** The other side says that a request waits for its turn; false when it has said so too often. @throws {LinkProtocolError} */
+  /** The other side says that a request waits for its turn; false when it has said so too often, or the request has been answered meanwhile. */
   waits(id: number): boolean
   /** @throws {LinkProtocolError} */
   end(id: number): void
@@ -147,8 +147,8 @@ export function createDownloads(options: {
       download.filled = end
     },
     waits: id => {
-      const download = known(id)
-      return ++download.waits <= MAX_WAITS
+      const download = downloads.get(id)
+      return download !== undefined && ++download.waits <= MAX_WAITS
     },
     end: id => {
       const download = known(id)

@@ -13,7 +13,7 @@ import type { Connection, Stream } from '@libp2p/interface'
 import { admitAsDialer, admitAsListener, say } from './admission.ts'
 import { createChannel } from './channel.ts'
 import type { ChunkSource, Exchange, Link } from './contract.ts'
-import { createDataPort, type DataSocket, openDataSocket } from './data-port.ts'
+import { createDataPort, type LinkSockets, openDataSockets } from './data-port.ts'
 import { AdmissionError, asError, DialError, LinkClosedError, reasonOf } from './errors.ts'
 import { createEvent } from './events.ts'
 import type { ExchangeHooks } from './hooks.ts'
@@ -106,9 +106,9 @@ export function createExchange(options: ExchangeOptions): Exchange {
   const chunkBuffers = createChunkBuffers()
   const stopping = new AbortController()
 
-  const makeLink = ({ socket, onData }: DataSocket, peerId: string, onUsed?: () => void): DrivenLink => {
-    const link = createLink({
-      socket,
+  const makeLink = (sockets: LinkSockets, peerId: string, onUsed?: () => void): DrivenLink =>
+    createLink({
+      sockets,
       peerId,
       dialled: onUsed === undefined,
       ...(onUsed === undefined ? {} : { onUsed }),
@@ -121,9 +121,6 @@ export function createExchange(options: ExchangeOptions): Exchange {
       log,
       hooks,
     })
-    onData(link.receive)
-    return link
-  }
   const register = (link: DrivenLink): void => {
     const { peerId } = link
     const former = links.get(peerId)
@@ -144,9 +141,9 @@ export function createExchange(options: ExchangeOptions): Exchange {
   const dataPort = createDataPort({
     host,
     port: options.dataPort,
-    maxSockets: limits.maxLinks * 2 + 64,
-    onSocket: (data, peerId) => {
-      const link = makeLink(data, peerId, () => {
+    maxSockets: limits.maxLinks * 4 + 64,
+    onSockets: (sockets, peerId) => {
+      const link = makeLink(sockets, peerId, () => {
         clearTimeout(deadline)
         unused.delete(link)
         register(link)
@@ -210,18 +207,19 @@ export function createExchange(options: ExchangeOptions): Exchange {
       if (answer.type !== 'offer') throw new AdmissionError('malformed', `unexpected ${answer.type}`)
       const dataHost = hostOf(connection.remoteAddr)
       if (dataHost === undefined) throw new DialError(peer.id, 'its address names no host')
-      return await openDataSocket({
+      return await openDataSockets({
         host: dataHost,
         port: answer.port,
         offer: answer,
         signal,
-        onSecure: data => {
+        onSecure: sockets => {
           const existing = links.get(peer.id)
           if (existing !== undefined) {
-            data.socket.destroy()
+            sockets.messages.socket.destroy()
+            sockets.bodies.socket.destroy()
             return existing
           }
-          const link = makeLink(data, peer.id)
+          const link = makeLink(sockets, peer.id)
           register(link)
           return link
         },

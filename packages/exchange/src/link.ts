@@ -1,4 +1,3 @@
-import type { TLSSocket } from 'node:tls'
 import type { ChunkBuffers, Logger, Throttle } from '@darter/runtime'
 import {
   decodeNotice,
@@ -20,6 +19,7 @@ import {
 } from '@darter/wire'
 import { encodeOrLog } from './channel.ts'
 import type { ChunkSource, Link } from './contract.ts'
+import type { LinkSockets } from './data-port.ts'
 import { createDownloads } from './downloads.ts'
 import { asError, LinkClosedError, LinkProtocolError, LinkStalledError } from './errors.ts'
 import { createEvent } from './events.ts'
@@ -44,7 +44,7 @@ export interface LinkTimes {
 /** What a link is made of. */
 export interface LinkOptions {
   /** Secured, and the link's own from now on. */
-  readonly socket: TLSSocket
+  readonly sockets: LinkSockets
   readonly peerId: string
   /** Whether this side dialled. The other side's link begins with the first frame of this one. */
   readonly dialled: boolean
@@ -53,7 +53,7 @@ export interface LinkOptions {
   readonly chunkBuffers: ChunkBuffers
   /** The limit on chunk bytes that are sent, over all links. */
   readonly uploadThrottle?: Throttle | undefined
-  /** The limit on bytes that are taken from the socket: while it holds them back, the socket is not read. */
+  /** The limit on bytes of bodies: while it holds them back, their socket is not read. */
   readonly downloadThrottle?: Throttle | undefined
   readonly times: LinkTimes
   readonly log: Logger
@@ -62,15 +62,13 @@ export interface LinkOptions {
   readonly onUsed?: () => void
 }
 
-/** A {@link Link} and its intake. */
+/** A {@link Link} and its end. */
 export interface DrivenLink extends Link {
-  /** Takes bytes from the socket. They are overwritten after the call. */
-  receive(bytes: Uint8Array): void
-  /** Resolves when the socket is gone. */
+  /** Resolves when the sockets are gone. */
   readonly ended: Promise<void>
 }
 
-/** How long queued frames may take to leave when a link closes in order, in ms. */
+/** How long queued frames may take to leave when a link closes in order, and one socket's end to follow the other's, in ms. */
 const FLUSH_MS = 300
 /** What is paid for ahead of what comes, where the throttle gives so much: to pause for every TLS record would be costly. */
 const PAID_AHEAD_BYTES = 256 * 1024
@@ -96,9 +94,14 @@ function introduced(message: Introduction, log: Logger): Uint8Array | undefined 
   return payload === undefined ? undefined : frame('message', 0, payload)
 }
 
-/** A link over a secured socket. */
+/** Whole frames that may come over the connection for bodies: what ends a chunk. */
+const IN_BODIES: ReadonlySet<WholeFrame> = new Set(['end', 'refuse'])
+
+/** A link over secured sockets. */
 export function createLink(options: LinkOptions): DrivenLink {
-  const { socket, peerId, source, times, hooks, onUsed, downloadThrottle } = options
+  const { sockets, peerId, source, times, hooks, onUsed, downloadThrottle } = options
+  const talk = sockets.messages.socket
+  const bodies = sockets.bodies.socket
   const log = options.log.child({ peer: peerId })
   const messages = createEvent<[LinkMessage]>('link message', log)
   const closing = createEvent<[Error | undefined]>('link closed', log)
@@ -116,7 +119,7 @@ export function createLink(options: LinkOptions): DrivenLink {
   let unpaid = 0
   const gone = new AbortController()
 
-  /** Frames that leave together at the end of the event loop's turn: each write costs a TLS record and a system call. */
+  /** Messages that leave together at the end of the event loop's turn: each write costs a TLS record and a system call. */
   let batch: Uint8Array[] = []
   let batchBytes = 0
   const flush = (): void => {
@@ -124,11 +127,11 @@ export function createLink(options: LinkOptions): DrivenLink {
     const bytes = batch.length === 1 ? batch[0]! : Buffer.concat(batch, batchBytes)
     batch = []
     batchBytes = 0
-    if (!socket.writableEnded) socket.write(bytes)
+    if (!talk.writableEnded) talk.write(bytes)
   }
   const write = (bytes: Uint8Array): boolean => {
     if (closed) return false
-    if (socket.writableLength + batchBytes + bytes.length > LIMITS.sendQueueBytes) {
+    if (talk.writableLength + batchBytes + bytes.length > LIMITS.sendQueueBytes) {
       close(new LinkClosedError(peerId, `more than ${LIMITS.sendQueueBytes} bytes wait to be sent`))
       return false
     }
@@ -136,6 +139,9 @@ export function createLink(options: LinkOptions): DrivenLink {
     batch.push(bytes)
     batchBytes += bytes.length
     return true
+  }
+  const writeBehindPieces = (bytes: Uint8Array): void => {
+    if (!closed) bodies.write(bytes)
   }
   const downloads = createDownloads({
     peerId,
@@ -148,13 +154,17 @@ export function createLink(options: LinkOptions): DrivenLink {
   })
   const uploads = createUploads({
     peerId,
-    socket,
+    socket: bodies,
     source: ({ blob, chunk }, signal) => source(blob, chunk, peerId, signal),
     buffers: options.pieceBuffers,
     throttle: options.uploadThrottle,
-    end: id => write(frame('end', id)),
+    end: id => writeBehindPieces(frame('end', id)),
     wait: id => write(frame('wait', id)),
-    refuse: (id, reason) => write(frame('refuse', id, encodeRefusal(reason))),
+    refuse: (id, reason, begun) => {
+      const bytes = frame('refuse', id, encodeRefusal(reason))
+      if (begun) writeBehindPieces(bytes)
+      else write(bytes)
+    },
     onSent: bytes => hooks.onBytes?.('sent', bytes, peerId),
     onFailure: ({ blob, chunk }, error) => log.warn({ blob, chunk, err: error }, 'serving a chunk failed'),
   })
@@ -208,8 +218,21 @@ export function createLink(options: LinkOptions): DrivenLink {
         return messages.emit(decodeNotice(name, payload))
     }
   }
-  const reader = new FrameReader({
-    whole: onWhole,
+  const refuseFrame = (name: WholeFrame | 'piece', where: string): never => {
+    throw new LinkProtocolError(peerId, `a ${name} frame among ${where}`)
+  }
+  const messageReader = new FrameReader({
+    whole: (name, id, payload) => {
+      if (name === 'end') refuseFrame(name, 'messages')
+      onWhole(name, id, payload)
+    },
+    piece: () => refuseFrame('piece', 'messages'),
+  })
+  const bodyReader = new FrameReader({
+    whole: (name, id, payload) => {
+      if (!IN_BODIES.has(name)) refuseFrame(name, 'bodies')
+      onWhole(name, id, payload)
+    },
     piece: (id, bytes) => {
       if (closed) return
       progress += bytes.length
@@ -225,13 +248,13 @@ export function createLink(options: LinkOptions): DrivenLink {
     unpaid += bytes
     // What the socket still hands over after it was paused is paid for in the same wait.
     if (waits || unpaid <= 0) return
-    socket.pause()
+    bodies.pause()
     try {
       while (unpaid > 0) {
         const paid = await throttle.take(unpaid + PAID_AHEAD_BYTES, gone.signal)
         unpaid -= paid
       }
-      socket.resume()
+      bodies.resume()
     } catch {
       // The link was closed meanwhile.
     }
@@ -260,7 +283,7 @@ export function createLink(options: LinkOptions): DrivenLink {
     }),
     createHeartbeat({
       deadMs: times.deadMs,
-      progress: () => (unpaid > 0 ? Number.NaN : received),
+      progress: () => received,
       beat: () => write(frame('ping')),
       dead: () => close(new LinkClosedError(peerId, `no sign of life for ${times.deadMs} ms`)),
     }),
@@ -280,26 +303,57 @@ export function createLink(options: LinkOptions): DrivenLink {
     uploads.close()
     gone.abort()
     report()
-    if (reason === undefined) {
-      const flushing = setTimeout(() => socket.destroy(), FLUSH_MS)
-      socket.once('close', () => clearTimeout(flushing))
-      flush()
-      socket.end()
-    } else {
-      socket.destroy()
+    if (reason === undefined) flush()
+    for (const socket of [talk, bodies]) {
+      if (reason === undefined) {
+        const flushing = setTimeout(() => socket.destroy(), FLUSH_MS)
+        socket.once('close', () => clearTimeout(flushing))
+        socket.end()
+      } else {
+        socket.destroy()
+      }
     }
     log.debug({ reason: reason?.message }, 'link closed')
     closing.emit(reason)
   }
   const onEnd = () =>
     close(downloads.wanted === 0 ? undefined : new LinkClosedError(peerId, 'the other side closed it'))
-  socket.on('error', error => close(new LinkClosedError(peerId, error.message, { cause: error })))
-  socket.once('end', onEnd)
-  const ended = new Promise<void>(resolve => {
-    socket.once('close', () => {
-      onEnd()
-      resolve()
-    })
+  talk.once('end', onEnd)
+  /** The other side closes both connections; what it said last may come after the end of the bodies. */
+  const onBodiesEnd = () => {
+    const waiting = setTimeout(onEnd, FLUSH_MS)
+    closing.on(() => clearTimeout(waiting))
+  }
+  const ended = Promise.all(
+    [talk, bodies].map(socket => {
+      socket.on('error', error => close(new LinkClosedError(peerId, error.message, { cause: error })))
+      return new Promise<void>(resolve => {
+        socket.once('close', () => {
+          if (socket === talk) onEnd()
+          else if (!closed) onBodiesEnd()
+          resolve()
+        })
+      })
+    }),
+  )
+  const receive = (reader: FrameReader, bytes: Uint8Array): void => {
+    if (closed) return
+    received += bytes.length
+    try {
+      reader.push(bytes)
+    } catch (error) {
+      const reason = asError(error)
+      close(
+        reason instanceof WireError
+          ? new LinkProtocolError(peerId, reason.message, { cause: reason })
+          : reason,
+      )
+    }
+  }
+  sockets.messages.onData(bytes => receive(messageReader, bytes))
+  sockets.bodies.onData(bytes => {
+    if (downloadThrottle !== undefined && !closed) void pay(downloadThrottle, bytes.length)
+    receive(bodyReader, bytes)
   })
   if (options.dialled) write(frame('open'))
 
@@ -308,7 +362,7 @@ export function createLink(options: LinkOptions): DrivenLink {
     get receivedBytes() {
       return chunkBytes
     },
-    ended,
+    ended: ended.then(() => {}),
     send: message => {
       const bytes = closed ? undefined : framed(message, log)
       if (bytes === undefined) return false
@@ -323,20 +377,5 @@ export function createLink(options: LinkOptions): DrivenLink {
     onMessage: messages.on,
     onClose: closing.on,
     close,
-    receive: bytes => {
-      if (closed) return
-      received += bytes.length
-      if (downloadThrottle !== undefined) void pay(downloadThrottle, bytes.length)
-      try {
-        reader.push(bytes)
-      } catch (error) {
-        const reason = asError(error)
-        close(
-          reason instanceof WireError
-            ? new LinkProtocolError(peerId, reason.message, { cause: reason })
-            : reason,
-        )
-      }
-    },
   }
 }

@@ -57,6 +57,8 @@ interface OpenRequest {
   readonly controller: AbortController
   /** Its turn has come. */
   sending: boolean
+  /** Some of it was sent. */
+  begun: boolean
 }
 
 /** {@link Uploads} of one link. */
@@ -70,7 +72,8 @@ export function createUploads(options: {
   readonly end: (id: number) => void
   /** Says that a request waits for its turn. */
   readonly wait: (id: number) => void
-  readonly refuse: (id: number, reason: Refusal) => void
+  /** `begun`: some of the chunk was sent. */
+  readonly refuse: (id: number, reason: Refusal, begun: boolean) => void
   readonly onSent: (bytes: number) => void
   /** Reading a chunk failed. */
   readonly onFailure: (request: ChunkRequest, error: unknown) => void
@@ -123,10 +126,12 @@ export function createUploads(options: {
     return length
   }
 
-  const sendChunk = async (id: number, chunk: ServedChunk, signal: AbortSignal): Promise<void> => {
+  const sendChunk = async (id: number, chunk: ServedChunk, entry: OpenRequest): Promise<void> => {
+    const { signal } = entry.controller
     for (let offset = 0; offset < chunk.length && !signal.aborted; ) {
       const length = await sendPiece(id, chunk, offset)
       if (length === 0) throw new Error(`the chunk ended at ${offset} of ${chunk.length} bytes`)
+      entry.begun = true
       offset += length
     }
   }
@@ -141,7 +146,7 @@ export function createUploads(options: {
       let whole = false
       try {
         entry.sending = true
-        const sent = line.then(() => sendChunk(id, chunk, signal))
+        const sent = line.then(() => sendChunk(id, chunk, entry))
         // Whoever asked hears of a failure; the next one in line need not.
         line = sent.catch(() => {})
         await sent
@@ -163,7 +168,7 @@ export function createUploads(options: {
     if (open.size === 0) stopReminding()
     if (closed.signal.aborted) return
     if (refusal === undefined || entry.controller.signal.aborted) end(id)
-    else refuse(id, refusal)
+    else refuse(id, refusal, entry.begun)
   }
 
   const remind = (): void => {
@@ -193,8 +198,8 @@ export function createUploads(options: {
     request: (id, request) => {
       if (open.has(id) || taking.has(id))
         throw new LinkProtocolError(peerId, 'a request with the id of another')
-      if (open.size + taking.size >= MAX_OPEN) return refuse(id, 'busy')
-      const entry = { request, controller: new AbortController(), sending: false }
+      if (open.size + taking.size >= MAX_OPEN) return refuse(id, 'busy', false)
+      const entry = { request, controller: new AbortController(), sending: false, begun: false }
       open.set(id, entry)
       reminder ??= setInterval(remind, WAIT_EVERY_MS)
       void answer(id, entry)

@@ -15,7 +15,7 @@ import {
 } from '@darter/exchange'
 import { type Clock, createThrottle, type Logger, systemClock } from '@darter/runtime'
 import { FRAME, frame, HEADER_BYTES, type LinkMessage, writeFrameHeader } from '@darter/wire'
-import { openDataSocket } from '../src/data-port.ts'
+import { type Offer, openDataSocket } from '../src/data-port.ts'
 import {
   addressOf,
   askForOffer,
@@ -231,8 +231,8 @@ describe('link', () => {
         return served(Buffer.from([chunk]))
       },
     })
-    hand.socket.write(request(7, 0))
-    hand.socket.write(request(8, 1))
+    hand.messages.write(request(7, 0))
+    hand.messages.write(request(8, 1))
     assert.equal((await hand.next('end')).id, 8)
     for (let i = 0; i < 2; i++) assert.equal((await hand.next('wait')).id, 7)
     go.resolve()
@@ -246,7 +246,7 @@ describe('link', () => {
     let said = 0
     const saying = setInterval(() => {
       said++
-      hand.socket.write(frame('wait', id))
+      hand.messages.write(frame('wait', id))
     }, 50)
     t.after(() => clearInterval(saying))
     await assert.rejects(fetching, LinkStalledError)
@@ -510,8 +510,8 @@ describe('data port', () => {
     })
     const node = await startNode(t, { clusterKey })
     const { port, ...offer } = await askForOffer(node, exchange, clusterKey)
-    const open = (offer: { pskId: string; psk: Uint8Array }) =>
-      openDataSocket({ host: '127.0.0.1', port, offer, signal: soon(), onSecure: ({ socket }) => socket })
+    const to = (offer: Offer) => ({ host: '127.0.0.1', port, offer, signal: soon() })
+    const open = (offer: Offer) => openDataSocket(to(offer), 'messages')
     const refused = () =>
       new Promise<void>(resolve => {
         wake = resolve
@@ -525,12 +525,16 @@ describe('data port', () => {
     await turn
     // Neither spent the key.
     const accepted = nextLink(exchange)
-    const socket = await open(offer)
-    socket.write(frame('open'))
+    const messages = await open(offer)
+    turn = refused()
+    await assert.rejects(open(offer))
+    await turn
+    const bodies = await openDataSocket(to(offer), 'bodies')
+    messages.socket.write(frame('open'))
     const link = await accepted
     assert.equal(link.peerId, node.peerId)
     turn = refused()
-    await assert.rejects(open(offer))
+    await assert.rejects(openDataSocket(to(offer), 'bodies'))
     await turn
     for (const garbage of [
       Buffer.alloc(2000, 0x5a),
@@ -548,13 +552,30 @@ describe('data port', () => {
       'data unknown-key',
       'data unknown-key',
       'data unknown-key',
+      'data unknown-key',
       'data malformed',
       'data malformed',
       'data left',
     ])
     const closed = closeOf(link)
-    socket.destroy()
+    bodies.socket.destroy()
     await closed
+  })
+
+  it('keeps no half of a link, and no key of one', async t => {
+    const clusterKey = newClusterKey()
+    const exchange = await startExchange(t, { clusterKey })
+    exchange.onLink(() => assert.fail('half a link'))
+    const node = await startNode(t, { clusterKey })
+    const { port, ...offer } = await askForOffer(node, exchange, clusterKey)
+    const to = { host: '127.0.0.1', port, offer, signal: soon() }
+    const { socket } = await openDataSocket(to, 'messages')
+    await new Promise<void>(resolve => {
+      socket.once('close', () => resolve())
+      socket.end()
+      socket.resume()
+    })
+    await assert.rejects(openDataSocket(to, 'bodies'))
   })
 })
 
@@ -565,9 +586,9 @@ describe('a bad neighbour', () => {
     const closed = closeOf(link)
     const { id } = await hand.next('request')
     const from = performance.now()
-    hand.socket.write(piece(id, new Uint8Array(1000)))
+    hand.bodies.write(piece(id, new Uint8Array(1000)))
     // Messages and pongs are no progress.
-    const chatter = setInterval(() => hand.socket.write(frame('pong')), 20)
+    const chatter = setInterval(() => hand.messages.write(frame('pong')), 20)
     t.after(() => clearInterval(chatter))
     await assert.rejects(chunk, LinkStalledError)
     const took = performance.now() - from
@@ -583,7 +604,7 @@ describe('a bad neighbour', () => {
       source: async () => served(new Uint8Array(10), { release: whole => released.resolve(whole) }),
     })
     const closed = closeOf(link)
-    hand.socket.write(request(7, 0))
+    hand.messages.write(request(7, 0))
     await hand.next('end')
     assert.ok((await closed) instanceof LinkStalledError)
     assert.equal(await released.promise, true)
@@ -598,9 +619,9 @@ describe('a bad neighbour', () => {
       },
     })
     const closed = closeOf(link)
-    hand.socket.write(request(7, 0))
+    hand.messages.write(request(7, 0))
     await hand.next('end')
-    hand.socket.write(request(7, 1))
+    hand.messages.write(request(7, 1))
     assert.ok((await closed) instanceof LinkProtocolError)
     assert.equal(open, 0)
   })
@@ -612,9 +633,9 @@ describe('a bad neighbour', () => {
     for (let i = 0; i < 10; i++) {
       // Ten of them are twice as long as it may send nothing, one is far less.
       await new Promise(resolve => setTimeout(resolve, 60))
-      hand.socket.write(piece(id, Uint8Array.of(i)))
+      hand.bodies.write(piece(id, Uint8Array.of(i)))
     }
-    hand.socket.write(frame('end', id))
+    hand.bodies.write(frame('end', id))
     assert.deepEqual([...(await chunk).bytes], [0, 1, 2, 3, 4, 5, 6, 7, 8, 9])
   })
 
@@ -623,7 +644,7 @@ describe('a bad neighbour', () => {
     const chunk = link.fetch(BLOB, 0, MIB, { signal: soon() })
     const closed = closeOf(link)
     const { id } = await hand.next('request')
-    hand.socket.write(piece(id, new Uint8Array(1000)), () => hand.socket.destroy())
+    hand.bodies.write(piece(id, new Uint8Array(1000)), () => hand.bodies.destroy())
     await assert.rejects(chunk, LinkClosedError)
     assert.ok((await closed) instanceof LinkClosedError)
   })
@@ -640,37 +661,48 @@ describe('a bad neighbour', () => {
     const chunk = link.fetch(BLOB, 0, 100, { signal: soon() })
     const { id } = await hand.next('request')
     const lie = randomBytes(100)
-    hand.socket.write(piece(id, lie.subarray(0, 60)))
-    hand.socket.write(piece(id, lie.subarray(60)))
-    hand.socket.write(frame('end', id))
+    hand.bodies.write(piece(id, lie.subarray(0, 60)))
+    hand.bodies.write(piece(id, lie.subarray(60)))
+    hand.bodies.write(frame('end', id))
     assert.equal(hex((await chunk).hash), sha256(lie))
   })
 
-  const offences: readonly (readonly [string, (id: number) => readonly Uint8Array[]])[] = [
-    ['a chunk that is too long', id => [piece(id, new Uint8Array(100)), piece(id, new Uint8Array(1))]],
-    ['a chunk that is too short', id => [piece(id, new Uint8Array(99)), frame('end', id)]],
-    ['a piece that no one asked for', id => [piece(id + 1, new Uint8Array(1))]],
-    ['an end that no one waits for', id => [frame('end', id + 1)]],
-    ['a refusal for no known reason', id => [frame('refuse', id, Uint8Array.of(99))]],
-    ['an opening in the middle', () => [frame('open')]],
-    ['a message that is none', () => [frame('message', 0, randomBytes(50))]],
-    ['a request for no digest', () => [frame('request', 1, new Uint8Array(75))]],
-    ['a frame of no known type', () => [new Uint8Array(HEADER_BYTES).fill(77)]],
-    ['an endless piece', id => [header(FRAME.piece, id, 2 ** 31)]],
-    ['an endless message', () => [header(FRAME.message, 0, 2 ** 32 - 1)]],
+  const offences: readonly (readonly [
+    string,
+    'messages' | 'bodies',
+    (id: number) => readonly Uint8Array[],
+  ])[] = [
+    [
+      'a chunk that is too long',
+      'bodies',
+      id => [piece(id, new Uint8Array(100)), piece(id, new Uint8Array(1))],
+    ],
+    ['a chunk that is too short', 'bodies', id => [piece(id, new Uint8Array(99)), frame('end', id)]],
+    ['a piece that no one asked for', 'bodies', id => [piece(id + 1, new Uint8Array(1))]],
+    ['an end that no one waits for', 'bodies', id => [frame('end', id + 1)]],
+    ['a piece among the messages', 'messages', id => [piece(id, new Uint8Array(1))]],
+    ['an end among the messages', 'messages', id => [frame('end', id)]],
+    ['a message among the bodies', 'bodies', () => [frame('ping')]],
+    ['a refusal for no known reason', 'messages', id => [frame('refuse', id, Uint8Array.of(99))]],
+    ['an opening in the middle', 'messages', () => [frame('open')]],
+    ['a message that is none', 'messages', () => [frame('message', 0, randomBytes(50))]],
+    ['a request for no digest', 'messages', () => [frame('request', 1, new Uint8Array(75))]],
+    ['a frame of no known type', 'messages', () => [new Uint8Array(HEADER_BYTES).fill(77)]],
+    ['an endless piece', 'bodies', id => [header(FRAME.piece, id, 2 ** 31)]],
+    ['an endless message', 'messages', () => [header(FRAME.message, 0, 2 ** 32 - 1)]],
   ]
   const header = (type: number, id: number, length: number) => {
     const bytes = new Uint8Array(HEADER_BYTES)
     writeFrameHeader(bytes, type, id, length)
     return bytes
   }
-  for (const [offence, frames] of offences) {
+  for (const [offence, where, frames] of offences) {
     it(`that sends ${offence} is dropped`, async t => {
       const { link, hand } = await withHandMade(t)
       const chunk = link.fetch(BLOB, 0, 100, { signal: soon() })
       const closed = closeOf(link)
       const { id } = await hand.next('request')
-      for (const bytes of frames(id)) hand.socket.write(bytes)
+      for (const bytes of frames(id)) hand[where].write(bytes)
       await assert.rejects(chunk, LinkProtocolError)
       assert.ok((await closed) instanceof LinkProtocolError)
       await hand.closed
@@ -688,10 +720,10 @@ describe('a bad neighbour', () => {
     const next = link.fetch(BLOB, 1, 3, { signal: soon() })
     const other = await hand.next('request')
     assert.notEqual(other.id, id)
-    hand.socket.write(piece(id, new Uint8Array(50)))
-    hand.socket.write(frame('end', id))
-    hand.socket.write(piece(other.id, Uint8Array.of(1, 2, 3)))
-    hand.socket.write(frame('end', other.id))
+    hand.bodies.write(piece(id, new Uint8Array(50)))
+    hand.bodies.write(frame('end', id))
+    hand.bodies.write(piece(other.id, Uint8Array.of(1, 2, 3)))
+    hand.bodies.write(frame('end', other.id))
     assert.deepEqual([...(await next).bytes], [1, 2, 3])
   })
 
@@ -708,8 +740,8 @@ describe('a bad neighbour', () => {
         }),
     })
     const closed = closeOf(link)
-    hand.socket.pause()
-    for (let id = 1; id <= 60; id++) hand.socket.write(request(id, id))
+    hand.bodies.pause()
+    for (let id = 1; id <= 60; id++) hand.messages.write(request(id, id))
     assert.ok((await closed) instanceof LinkStalledError)
     // Of 240 MiB, what fits the two kernels' socket buffers and a few pieces.
     assert.ok(read < 24 * MIB, `${read} bytes were read`)
@@ -724,7 +756,7 @@ describe('a bad neighbour', () => {
         return 'missing'
       },
     })
-    hand.socket.write(Buffer.concat(Array.from({ length: 1000 }, (_, i) => request(i + 1, i))))
+    hand.messages.write(Buffer.concat(Array.from({ length: 1000 }, (_, i) => request(i + 1, i))))
     const { id, payload } = await hand.next('refuse')
     assert.ok(id > 60)
     assert.deepEqual([...payload], [1])

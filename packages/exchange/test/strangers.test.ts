@@ -4,7 +4,7 @@ import { once } from 'node:events'
 import { connect } from 'node:net'
 import { describe, it } from 'node:test'
 import { CONTROL_PROTOCOL } from '@darter/wire'
-import { openDataSocket } from '../src/data-port.ts'
+import { openDataSockets } from '../src/data-port.ts'
 import { addressesOf } from '../src/node.ts'
 import {
   addressOf,
@@ -76,14 +76,13 @@ describe('a stranger', { concurrency: true }, () => {
     exchange.onLink(() => assert.fail('not used'))
     const node = await startNode(t, { clusterKey })
     const offer = await askForOffer(node, exchange, clusterKey)
-    const socket = await openDataSocket({
+    const sockets = await openDataSockets({
       host: '127.0.0.1',
       port: offer.port,
       offer,
       signal: soon(),
-      onSecure: ({ socket }) => socket.resume(),
+      onSecure: ({ messages, bodies }) => [messages.socket, bodies.socket],
     })
-    socket.on('error', () => {})
-    await once(socket, 'close')
+    await Promise.all(sockets.map(socket => once(socket.resume(), 'close')))
   })
 })

@@ -15,7 +15,7 @@ import {
 import { generateKeyPair } from '@libp2p/crypto/keys'
 import { admitAsDialer } from '../src/admission.ts'
 import { createChannel } from '../src/channel.ts'
-import { openDataSocket } from '../src/data-port.ts'
+import { openDataSockets } from '../src/data-port.ts'
 import {
   type ControlServer,
   type ControlServerOptions,
@@ -118,12 +118,14 @@ export const addressOf = (exchange: { peerId: string; addresses(): string[] }) =
 /** A neighbour without manners: it passes admission, and then sends whatever bytes the test likes. */
 export interface HandMadePeer {
   readonly peerId: string
-  readonly socket: TLSSocket
+  readonly messages: TLSSocket
+  readonly bodies: TLSSocket
   /** The next whole frame of that name. */
   next(name: string): Promise<{ readonly id: number; readonly payload: Uint8Array }>
   /** Bytes of pieces that came. */
   readonly pieceBytes: number
-  readonly closed: Promise<void>
+  /** Both connections are gone. */
+  readonly closed: Promise<unknown>
 }
 
 /** Connects a {@link HandMadePeer} to an exchange. */
@@ -137,32 +139,39 @@ export async function connectByHand(
   const seen: { name: string; id: number; payload: Uint8Array }[] = []
   let wake: (() => void) | undefined
   let pieceBytes = 0
-  const reader = new FrameReader({
-    whole: (name, id, payload) => {
-      seen.push({ name, id, payload: payload.slice() })
-      wake?.()
-    },
-    piece: (_id, bytes) => {
-      pieceBytes += bytes.length
-    },
-  })
-  const socket = await openDataSocket({
+  const createReader = () =>
+    new FrameReader({
+      whole: (name, id, payload) => {
+        seen.push({ name, id, payload: payload.slice() })
+        wake?.()
+      },
+      piece: (_id, bytes) => {
+        pieceBytes += bytes.length
+      },
+    })
+  const { messages, bodies } = await openDataSockets({
     host: '127.0.0.1',
     port: offer.port,
     offer,
     signal: soon(),
-    onSecure: ({ socket, onData }) => {
-      onData(bytes => reader.push(bytes))
-      return socket
+    onSecure: sockets => {
+      for (const { onData } of [sockets.messages, sockets.bodies]) {
+        const reader = createReader()
+        onData(bytes => reader.push(bytes))
+      }
+      return { messages: sockets.messages.socket, bodies: sockets.bodies.socket }
     },
   })
-  t.after(() => socket.destroy())
-  socket.on('error', () => {})
-  socket.write(frame('open'))
+  const both = [messages, bodies]
+  t.after(() => both.forEach(socket => socket.destroy()))
+  messages.write(frame('open'))
   return {
     peerId: node.peerId,
-    socket,
-    closed: new Promise(resolve => socket.once('close', () => resolve())),
+    messages,
+    bodies,
+    closed: Promise.all(
+      both.map(socket => new Promise<void>(resolve => socket.once('close', () => resolve()))),
+    ),
     get pieceBytes() {
       return pieceBytes
     },

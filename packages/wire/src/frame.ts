@@ -6,7 +6,8 @@ import { NOTICE_BYTES } from './notice.ts'
 import { Assembly } from './stream.ts'
 
 /**
- * A data link carries frames, both ways. Each begins with a header: type (1 byte), id (4 bytes), length of what follows
+ * A data link carries frames, both ways, over two connections: pieces and `end` over that for bodies, and a `refuse` after a piece; all
+ * others over that for messages. Each begins with a header: type (1 byte), id (4 bytes), length of what follows
  * (4 bytes), big-endian. `id` names a request of the frame's sender (request, cancel, took) or receiver (piece, end, refuse, wait);
  * it is 0 in other frames. Each request is answered by pieces in order and one `end`, or by one `refuse`, also after it
  * was cancelled; `wait` may come before.

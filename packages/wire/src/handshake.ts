@@ -20,7 +20,7 @@ export type HandshakeMessage =
     }
   /** Admitted: control messages follow. `deadMs`: the silence, in ms, after which each side counts the other as gone. */
   | { readonly type: 'welcome'; readonly deadMs: number }
-  /** Admitted: the data port, and a key of TLS 1.3 that is good for one connection to it, soon. */
+  /** Admitted: the data port, and a key of TLS 1.3 that is good for the two connections of one link, soon. */
   | { readonly type: 'offer'; readonly port: number; readonly pskId: string; readonly psk: Uint8Array }
   /** The listener is dialling this peer at the same moment: its link will be the one. */
   | { readonly type: 'yield' }

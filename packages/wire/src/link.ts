@@ -1,6 +1,6 @@
 import type { Digest } from '@darter/oci'
 
-/** What two neighbours tell each other of a blob, between the chunks that travel on the same link. */
+/** What two neighbours tell each other of a blob. */
 export type LinkMessage = Introduction | Notice
 
 /** What begins and ends the neighbours' talk of a blob. */

@@ -231,7 +231,7 @@ export class SwarmDirectory {
       this.#swarms.set(message.blob, swarm)
     }
     peer.blobs.add(message.blob)
-    if (message.upstream !== undefined) swarm.usePace(this.#paceOf(message.upstream, now), now)
+    if (message.upstream !== undefined) swarm.usePace(this.#paceOf(message.upstream, now))
     const { id, zone } = peer.address
     const seed = this.#seeds.isSeed(id)
     swarm.join(id, message.held, message.wants, now, { zone, seed })

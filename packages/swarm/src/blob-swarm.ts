@@ -119,14 +119,14 @@ export class BlobSwarm {
   }
 
   /** From now on the blob comes from the upstream of this pace. */
-  usePace(pace: OriginPace, now: number): void {
+  usePace(pace: OriginPace): void {
     if (pace === this.#pace) return
     const needy = this.#paced
     this.#count(false)
     for (let i = this.#leases.working; i > 0; i--) this.#pace.ended()
     this.#pace = pace
     this.#count(needy)
-    for (let i = this.#leases.working; i > 0; i--) pace.granted(now)
+    for (let i = this.#leases.working; i > 0; i--) pace.granted()
   }
 
   takeEffects(): SwarmEffect[] {
@@ -386,7 +386,7 @@ export class BlobSwarm {
       member.slots--
       this.#seekersLike(member).granted(member.zone)
       this.#seek(member, now)
-      this.#pace.granted(now)
+      this.#pace.granted()
       this.#ramp.granted(this.#leases.working, now)
       this.#effects.push({
         type: 'lease',

@@ -15,9 +15,10 @@ const CHUNKS_PER_LEASE = 2
 /** An epoch that brings no measurement within this time says nothing, ms. */
 const STALE_MS = 8_000
 /** More leases have to bring so much more. */
-const WORTH = 1.1
-/** Fewer may cost so much, judged over several epochs: chunks are told of in bursts, which make one epoch's rate wrong by 5 %. */
+const WORTH = 1.07
+/** Fewer may cost so much. */
 const BEARABLE = 0.98
+/** What is not plain is judged over so many epochs: chunks are told of in bursts, which make one epoch's rate wrong by 5 % and more. */
 const LONG_TRIAL = 3
 /** What seems to cost so much is given up at once, or afterwards. */
 const UNBEARABLE = 0.95
@@ -129,11 +130,10 @@ export class OriginPace {
     this.#blobs--
   }
 
-  granted(now: number): void {
+  granted(): void {
     this.#active++
     if (this.#active < this.#limit) return
     this.#reached = true
-    if (this.#epochAt === undefined) this.#begin(now)
   }
 
   ended(): void {
@@ -142,7 +142,11 @@ export class OriginPace {
 
   /** A chunk came under a lease. */
   received(bytes: number, now: number): void {
-    if (this.#epochAt === undefined) return
+    // What the first reads wait for until their first chunk is no part of the rate.
+    if (this.#epochAt === undefined) {
+      if (this.#reached) this.#begin(now)
+      return
+    }
     this.#bytes += bytes
     this.#chunks++
     const elapsed = now - this.#epochAt
@@ -179,8 +183,12 @@ export class OriginPace {
     }
     this.#tried.add(this.#bytes, elapsedMs)
     if (this.#trial === 'more') {
-      if (this.#tried.rate >= WORTH * this.#base.rate) this.#accept(undefined)
-      else this.#reject('fewer')
+      const gain = this.#tried.rate / this.#base.rate
+      // As many more bytes as leases are hoped for; half of that is more than chance.
+      const plain = (1 + this.#tried.leases / this.#base.leases) / 2
+      const isSure = this.#tried.isSure && this.#base.isSure
+      if (gain >= plain || (isSure && gain >= WORTH)) this.#accept(undefined)
+      else if (this.#tried.isSure || gain < 1) this.#reject('fewer')
       return
     }
     // Fewer and fewer are measured by what the first of these trials started from, lest small losses add up.

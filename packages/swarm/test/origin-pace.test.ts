@@ -18,7 +18,7 @@ function read(pace: OriginPace, perLease: number, link: number, ms: number, blob
     for (let blob = 0; blob < blobs; blob++) {
       while (pace.mayGrant(leases[blob]!)) {
         leases[blob]!++
-        pace.granted(now)
+        pace.granted()
       }
     }
     const active = leases.reduce((sum, count) => sum + count, 0)
@@ -47,6 +47,51 @@ describe('the pace of an upstream', () => {
     assert.ok(meanOf(limits.slice(3_000)) < 4)
   })
 
+  it('does not take the wait for the first chunks for a low rate, which more reads would raise', () => {
+    const pace = new OriginPace({ first: 4, most: 32 })
+    pace.enter()
+    let active = 0
+    // Four reads share a link that carries a chunk in 84 ms, whoever reads it: the first one has come after 336 ms.
+    const grant = () => {
+      for (; pace.mayGrant(active); active++) pace.granted()
+    }
+    grant()
+    for (let now = 336; now < 20_000; now += 84) {
+      grant()
+      assert.ok(pace.limit <= 6, `${pace.limit} after ${now} ms`)
+      pace.received(CHUNK, now)
+      active--
+      pace.ended()
+    }
+    assert.ok(pace.limit <= 4, `${pace.limit}`)
+  })
+
+  it('judges more reads that bring a little by more than one burst of chunks', () => {
+    let climbed = 0
+    for (let seed = 1; seed <= 40; seed++) {
+      const random = seeded(seed)
+      const pace = new OriginPace({ first: 4, most: 32 })
+      pace.enter()
+      let active = 0
+      let most = 0
+      let due = 0
+      for (let now = 0; now < 20_000; now += 10) {
+        while (pace.mayGrant(active)) {
+          active++
+          pace.granted()
+        }
+        due += 10 * 12_500
+        most = Math.max(most, pace.limit)
+        if (due < CHUNK || random() > 0.25) continue
+        for (; due >= CHUNK; due -= CHUNK) pace.received(CHUNK, now)
+        active--
+        pace.ended()
+      }
+      if (most > 6) climbed++
+    }
+    assert.ok(climbed <= 4, `${climbed} of 40`)
+  })
+
   it('climbs until a fat link is full, not beyond', () => {
     const pace = new OriginPace({ first: 4, most: 32 })
     const late = read(pace, 50_000, 800_000, 60_000).slice(2_000)
@@ -65,7 +110,7 @@ describe('the pace of an upstream', () => {
       for (let now = 0; now < 120_000; now += 10) {
         while (pace.mayGrant(active)) {
           active++
-          pace.granted(now)
+          pace.granted()
         }
         // Three leave gaps.
         const rate = active >= 4 ? 100_000 : active === 3 ? 92_000 : 75_000

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { parseBytes, UnitError } from '@darter/runtime'
 import { createScratch, type Lab, type Program, requirePrograms } from '@darter/testing'
@@ -56,6 +57,13 @@ function bitRate(name: string, text: string): number {
   throw new UsageError(`--${name} takes a rate such as 100mbit`)
 }
 
+function congestionControl(name: string): string {
+  const setting = '/proc/sys/net/ipv4/tcp_allowed_congestion_control'
+  const allowed = readFileSync(setting, 'utf8').trim().split(' ')
+  if (allowed.includes(name)) return name
+  throw new UsageError(`--congestion-control takes one that ${setting} names: ${allowed.join(', ')}`)
+}
+
 async function swarm(args: readonly string[]): Promise<void> {
   const { values } = parseArgs({
     args: [...args],
@@ -68,6 +76,7 @@ async function swarm(args: readonly string[]): Promise<void> {
       layers: { type: 'string', default: '1' },
       'warm-up': { type: 'string', default: '64MiB' },
       'stagger-ms': { type: 'string', default: '0' },
+      'congestion-control': { type: 'string', default: 'reno' },
       plot: { type: 'string' },
     },
   })
@@ -79,6 +88,7 @@ async function swarm(args: readonly string[]): Promise<void> {
     layers: wholeNumber('layers', values.layers, 64),
     warmUp: values['warm-up'] === '0' ? 0 : parseBytes(values['warm-up']),
     staggerMs: values['stagger-ms'] === '0' ? 0 : wholeNumber('stagger-ms', values['stagger-ms'], 60_000),
+    congestionControl: congestionControl(values['congestion-control']),
     plotFile: values.plot,
   }
   if (requirePrograms(['docker-registry', 'curl', 'ip', 'tc'], { root: true }).skip !== false) {

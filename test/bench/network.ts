@@ -20,9 +20,9 @@ export interface Network {
 
 /**
  * A network in namespaces of its own, taken down with the lab; nothing is changed outside of them. Links are shaped at
- * both ends by `tbf`. Needs root.
+ * both ends by `tbf`, and TCP has this congestion control in all of them, whatever the machine's own is. Needs root.
  */
-export async function createNetwork(lab: Lab): Promise<Network> {
+export async function createNetwork(lab: Lab, congestionControl: string): Promise<Network> {
   const prefix = `darter-${process.pid}`
   let count = 0
   const addNamespace = async (name: string) => {
@@ -30,6 +30,8 @@ export async function createNetwork(lab: Lab): Promise<Network> {
     await run('ip', ['netns', 'add', namespace])
     lab.defer(async () => void (await run('ip', ['netns', 'del', namespace])))
     await run('ip', ['-n', namespace, 'link', 'set', 'lo', 'up'])
+    const command = 'echo "$1" > /proc/sys/net/ipv4/tcp_congestion_control'
+    await run('ip', ['netns', 'exec', namespace, 'sh', '-c', command, 'sh', congestionControl])
     return namespace
   }
   const hostIn = (namespace: string, device: string, address: string): Host => ({

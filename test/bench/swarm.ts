@@ -34,6 +34,8 @@ interface SwarmOptions {
   readonly warmUp: number
   /** Between the starts of two clients, ms; 0: all start at the same moment. */
   readonly staggerMs: number
+  /** TCP's, on all hosts: one that `net.ipv4.tcp_allowed_congestion_control` of this machine names. */
+  readonly congestionControl: string
   /** Where each client's progress is drawn, as SVG. */
   readonly plotFile?: string | undefined
 }
@@ -209,7 +211,7 @@ export async function measureSwarm(lab: Lab, options: SwarmOptions) {
   const first = warmUp === 0 ? [] : [makeBlob(join(dir, 'warm-up'), warmUp, layers + 1)]
   const bytes = blobs.reduce((sum, blob) => sum + blob.size, 0)
   progress('building the network')
-  const network = await createNetwork(lab)
+  const network = await createNetwork(lab, scenario.congestionControl)
   const originHost = await network.addHost(originBitsPerSecond)
   await startOrigin(lab, originHost, [...blobs, ...first])
   const cluster = await startScheduler(lab, network.hub)

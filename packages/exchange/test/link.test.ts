@@ -209,6 +209,32 @@ describe('link', () => {
     assert.equal((await chunk).bytes.length, 4 * MIB)
   })
 
+  it('lets messages pass where nothing of a chunk is taken', async t => {
+    let read = 0
+    const { link, hand } = await withHandMade(t, {
+      source: async () =>
+        served(new Uint8Array(0), {
+          length: 64 * MIB,
+          read: async (_offset, target) => {
+            read += target.length
+            return target.length
+          },
+        }),
+    })
+    hand.bodies.pause()
+    hand.messages.write(request(7, 0))
+    // That every buffer on the way is full shows in time only.
+    for (let before = -1; before < read || read === 0; ) {
+      before = read
+      await new Promise(resolve => setTimeout(resolve, 200))
+    }
+    assert.ok(read < 64 * MIB)
+    link.send({ type: 'lost', blob: BLOB, chunk: 1 })
+    await hand.next('lost')
+    hand.bodies.resume()
+    assert.equal((await hand.next('end')).id, 7)
+  })
+
   it('delivers in order what was said in one turn, also right before it closes', async t => {
     const { linkA, linkB } = await pair(t)
     const heard: number[] = []

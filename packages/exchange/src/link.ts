@@ -65,7 +65,7 @@ export interface LinkOptions {
 /** A {@link Link} and its end. */
 export interface DrivenLink extends Link {
   /** Resolves when the sockets are gone. */
-  readonly ended: Promise<void>
+  readonly ended: Promise<unknown>
 }
 
 /** How long queued frames may take to leave when a link closes in order, and one socket's end to follow the other's, in ms. */
@@ -362,7 +362,7 @@ export function createLink(options: LinkOptions): DrivenLink {
     get receivedBytes() {
       return chunkBytes
     },
-    ended: ended.then(() => {}),
+    ended,
     send: message => {
       const bytes = closed ? undefined : framed(message, log)
       if (bytes === undefined) return false

@@ -132,8 +132,7 @@ export class OriginPace {
 
   granted(): void {
     this.#active++
-    if (this.#active < this.#limit) return
-    this.#reached = true
+    if (this.#active >= this.#limit) this.#reached = true
   }
 
   ended(): void {

@@ -35,6 +35,13 @@ function read(pace: OriginPace, perLease: number, link: number, ms: number, blob
   return limits
 }
 
+/** Grants as many leases as may be at work; returns how many are. */
+function fill(pace: OriginPace, active: number): number {
+  let now = active
+  for (; pace.mayGrant(now); now++) pace.granted()
+  return now
+}
+
 const meanOf = (numbers: readonly number[]): number =>
   numbers.reduce((sum, number) => sum + number, 0) / numbers.length
 
@@ -50,14 +57,10 @@ describe('the pace of an upstream', () => {
   it('does not take the wait for the first chunks for a low rate, which more reads would raise', () => {
     const pace = new OriginPace({ first: 4, most: 32 })
     pace.enter()
-    let active = 0
     // Four reads share a link that carries a chunk in 84 ms, whoever reads it: the first one has come after 336 ms.
-    const grant = () => {
-      for (; pace.mayGrant(active); active++) pace.granted()
-    }
-    grant()
+    let active = fill(pace, 0)
     for (let now = 336; now < 20_000; now += 84) {
-      grant()
+      active = fill(pace, active)
       assert.ok(pace.limit <= 6, `${pace.limit} after ${now} ms`)
       pace.received(CHUNK, now)
       active--
@@ -76,10 +79,7 @@ describe('the pace of an upstream', () => {
       let most = 0
       let due = 0
       for (let now = 0; now < 20_000; now += 10) {
-        while (pace.mayGrant(active)) {
-          active++
-          pace.granted()
-        }
+        active = fill(pace, active)
         due += 10 * 12_500
         most = Math.max(most, pace.limit)
         if (due < CHUNK || random() > 0.25) continue
@@ -108,10 +108,7 @@ describe('the pace of an upstream', () => {
       let told = 0
       let wouldBe = 0
       for (let now = 0; now < 120_000; now += 10) {
-        while (pace.mayGrant(active)) {
-          active++
-          pace.granted()
-        }
+        active = fill(pace, active)
         // Three leave gaps.
         const rate = active >= 4 ? 100_000 : active === 3 ? 92_000 : 75_000
         sent += 10 * rate

@@ -60,10 +60,12 @@ export class CachedReads {
   #hits = 0
   #diskInputs: number
 
-  constructor(fd: number, turns: LoopTurns, probe = systemProbe) {
+  /** @param isNew all that is in the file will have been written here, a moment ago: it is in memory until a read shows otherwise. */
+  constructor(fd: number, turns: LoopTurns, isNew: boolean, probe = systemProbe) {
     this.#fd = fd
     this.#turns = turns
     this.#probe = probe
+    this.#hits = isNew ? HITS : 0
     this.#diskInputs = probe.diskInputs()
   }
 

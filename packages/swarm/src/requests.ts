@@ -38,7 +38,8 @@ export class Requests {
   /** A chunk came; false when it was not asked for (any more). */
   arrived(neighbour: Neighbour, chunk: number, now: number): boolean {
     if (!neighbour.inFlight.has(chunk)) return false
-    neighbour.arrived(chunk, now)
+    const { layout } = this.#context
+    neighbour.arrived(chunk, layout.length(chunk) < layout.chunkBytes, now)
     this.#ended(chunk)
     return true
   }

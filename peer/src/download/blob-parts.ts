@@ -19,7 +19,6 @@ export class BlobParts {
   readonly #store: PartStore
   readonly #layout: ChunkLayout
   readonly #owner: PartOwner
-  readonly #perChunk: number
   readonly #parts = new Map<number, Part>()
   /** Where the store has noted a whole chunk. */
   readonly #chunks = new Map<number, number>()
@@ -29,7 +28,6 @@ export class BlobParts {
     this.#store = store
     this.#layout = layout
     this.#owner = owner
-    this.#perChunk = layout.chunkBytes / BLOCK_BYTES
     for (const { kind, number, place } of store.claim(owner)) {
       if (kind === 'chunk') this.#chunks.set(number, place)
       else if (number * BLOCK_BYTES >= layout.size || !this.#put(number, place)) store.giveBack(place)
@@ -119,7 +117,7 @@ export class BlobParts {
 
   /** Notes where a block lies; false when it is somewhere already. */
   #put(block: number, slot: number): boolean {
-    const chunk = Math.floor(block / this.#perChunk)
+    const chunk = this.#chunkOf(block)
     let part = this.#parts.get(chunk)
     if (part === undefined) {
       const slots = new Int32Array(Math.ceil(this.#layout.length(chunk) / BLOCK_BYTES)).fill(NO_SLOT)
@@ -127,8 +125,8 @@ export class BlobParts {
       this.#parts.set(chunk, part)
       this.#store.touch(part)
     }
-    if (part.slots[block % this.#perChunk] !== NO_SLOT) return false
-    part.slots[block % this.#perChunk] = slot
+    if (part.slots[this.#inChunk(block)] !== NO_SLOT) return false
+    part.slots[this.#inChunk(block)] = slot
     part.count++
     return true
   }
@@ -137,17 +135,26 @@ export class BlobParts {
   #lose(block: number, slot: number): void {
     const part = this.#part(block)
     if (part === undefined || this.#slot(block) !== slot) return
-    part.slots[block % this.#perChunk] = NO_SLOT
+    part.slots[this.#inChunk(block)] = NO_SLOT
     part.count--
     this.#store.giveBack(slot)
     this.#store.damaged()
   }
 
   #slot(block: number): number {
-    return this.#part(block)?.slots[block % this.#perChunk] ?? NO_SLOT
+    return this.#part(block)?.slots[this.#inChunk(block)] ?? NO_SLOT
   }
 
   #part(block: number): Part | undefined {
-    return this.#parts.get(Math.floor(block / this.#perChunk))
+    return this.#parts.get(this.#chunkOf(block))
+  }
+
+  #chunkOf(block: number): number {
+    return this.#layout.at(block * BLOCK_BYTES)
+  }
+
+  /** Which block of its chunk it is: every chunk begins with a block. */
+  #inChunk(block: number): number {
+    return block - this.#layout.offset(this.#chunkOf(block)) / BLOCK_BYTES
   }
 }

@@ -1,7 +1,13 @@
 import type { ChunkSource } from '@darter/exchange'
 import type { Digest } from '@darter/oci'
 import type { Clock } from '@darter/runtime'
-import { type Random, type ReadonlyBitfield, type UploadEffect, UploadPlan } from '@darter/swarm'
+import {
+  type Random,
+  type ReadonlyBitfield,
+  type SendOutcome,
+  type UploadEffect,
+  UploadPlan,
+} from '@darter/swarm'
 import type { Notice } from '@darter/wire'
 import type { OpenBlobs } from './open-blobs.ts'
 
@@ -101,8 +107,8 @@ export class Uploader {
   readonly serve: ChunkSource = async (blob, chunk, peerId, signal) => {
     const turn = await this.#turn(blob, chunk, peerId, signal)
     if (turn !== 'now') return turn
-    const done = (whole: boolean): void => {
-      this.#plan.sent(blob, peerId, chunk, whole, this.#now())
+    const done = (outcome: SendOutcome): void => {
+      this.#plan.sent(blob, peerId, chunk, outcome, this.#now())
       this.#perform()
     }
     try {
@@ -110,19 +116,21 @@ export class Uploader {
       const { stored, release } = await this.#blobs.use(blob)
       if (stored === undefined || !stored.held.has(chunk)) {
         release()
-        done(false)
+        done('failed')
         return 'missing'
       }
+      const { layout } = stored
+      const length = layout.length(chunk)
       return {
-        length: stored.layout.length(chunk),
+        length,
         read: (offset, target) => stored.readChunk(chunk, offset, target),
         release: whole => {
           release()
-          done(whole)
+          done(!whole ? 'failed' : length < layout.chunkBytes ? 'short' : 'full')
         },
       }
     } catch (error) {
-      done(false)
+      done('failed')
       throw error
     }
   }
@@ -175,7 +183,7 @@ export class Uploader {
     const turn = this.#turns.get(turnKey(to, blob, chunk))
     if (effect.type === 'refuse') turn?.resolve(effect.reason)
     else if (turn !== undefined) turn.resolve('now')
-    else this.#plan.sent(blob, to, chunk, false, this.#now())
+    else this.#plan.sent(blob, to, chunk, 'failed', this.#now())
   }
 
   #tick(): void {

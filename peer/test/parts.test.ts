@@ -84,20 +84,6 @@ describe('parts of chunks', () => {
     }
   })
 
-  it('are of the chunks of a head too', async () => {
-    const large = chunkLayout(65 * MIN_CHUNK_BYTES)
-    const parts = new BlobParts(await partStore(), large, MINE)
-    const bytes = new Uint8Array(BLOCK_BYTES)
-    const whole: number[] = []
-    for (let block = 0; block < 2 * perChunk; block++) if (await parts.keep(block, bytes)) whole.push(block)
-    assert.deepEqual(whole, [0, 1, 3, 7, 15])
-    parts.drop(2)
-    assert.deepEqual(
-      [1, 2, 3, 4].map(block => parts.has(block)),
-      [true, false, false, true],
-    )
-  })
-
   it('that the disk damaged or lost are not there', async () => {
     const memory = createMemoryFile()
     const data: PlainFile = {

@@ -309,7 +309,7 @@ export class SimPeer implements Listener, LinkEnd {
   #sent(to: string, chunk: number, whole: boolean): void {
     const index = this.#sending.findIndex(sending => sending.to === to && sending.chunk === chunk)
     if (index >= 0) this.#sending.splice(index, 1)
-    this.plan.sent(BLOB, to, chunk, whole ? 'full' : 'failed', this.#now)
+    this.plan.sent(BLOB, to, chunk, whole, this.#now)
     this.#serve()
     if (whole) this.#world.chunkSent()
     const target = this.links.get(to)

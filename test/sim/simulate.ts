@@ -32,7 +32,6 @@ function equalChunks(count: number): ChunkLayout {
   return {
     size: count * CHUNK_BYTES,
     chunkBytes: CHUNK_BYTES,
-    head: 0,
     count,
     offset: index => index * CHUNK_BYTES,
     length: index => (index < 0 || index >= count ? 0 : CHUNK_BYTES),

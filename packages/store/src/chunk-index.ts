@@ -7,7 +7,7 @@ import { MAX_BLOB_BYTES } from '@darter/swarm'
 import { systemCode } from './blob-file.ts'
 import type { BlobProof } from './contract.ts'
 import { StoreIoError, StoreVersionError } from './errors.ts'
-import { bringToFormat } from './index-format.ts'
+import { HASH_BYTES } from './hash-table.ts'
 import { createPrivateFile, isCorrupt, isFull } from './sqlite.ts'
 
 /** What the index keeps of a blob. It reads the values when it writes them, so they are always consistent. */
@@ -45,6 +45,29 @@ const PAGE_CHUNKS = 2048
 /** What the column `complete` holds. Earlier versions take a `list` for a blob that they have to settle themselves. */
 const PROOFS = { digest: 1, list: 2 } as const
 const INCOMPLETE = 0
+
+const FORMAT = 1
+const SCHEMA = `
+  CREATE TABLE blobs (
+    id INTEGER PRIMARY KEY,
+    digest TEXT NOT NULL UNIQUE,
+    size INTEGER NOT NULL,
+    held_chunks INTEGER NOT NULL,
+    held_bytes INTEGER NOT NULL,
+    complete INTEGER NOT NULL,
+    synced INTEGER NOT NULL,
+    last_used INTEGER NOT NULL,
+    checked_at INTEGER NOT NULL,
+    checked_next INTEGER NOT NULL
+  ) STRICT;
+  CREATE TABLE chunks (
+    blob INTEGER NOT NULL,
+    idx INTEGER NOT NULL,
+    hash BLOB NOT NULL CHECK (length(hash) = ${HASH_BYTES}),
+    PRIMARY KEY (blob, idx)
+  ) WITHOUT ROWID, STRICT;
+  PRAGMA user_version = ${FORMAT};
+`
 
 /**
  * The index of a disk store: an SQLite database with a row for each blob and each held chunk. Changes are queued and
@@ -221,7 +244,7 @@ export function openIndex(directory: string, log: Logger): { index: ChunkIndex; 
   const path = join(directory, 'index.db')
   for (let attempt = 0; ; attempt++) {
     try {
-      return attach(openDatabase(directory, path, log), log)
+      return attach(openDatabase(directory, path), log)
     } catch (error) {
       if (error instanceof StoreVersionError) throw error
       if (attempt > 0 || !(error instanceof DamagedIndex || isCorrupt(error))) {
@@ -248,14 +271,16 @@ function attach(db: DatabaseSync, log: Logger): { index: ChunkIndex; blobs: Inde
 
 class DamagedIndex extends Error {}
 
-function openDatabase(directory: string, path: string, log: Logger): DatabaseSync {
+function openDatabase(directory: string, path: string): DatabaseSync {
   createPrivateFile(path)
   const db = new DatabaseSync(path, { timeout: 0 })
   try {
     db.exec('PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL')
     const check = db.prepare('PRAGMA quick_check(1)').get()?.quick_check
     if (check !== 'ok') throw new DamagedIndex(String(check))
-    bringToFormat(db, directory, log)
+    const version = Number(db.prepare('PRAGMA user_version').get()?.user_version)
+    if (version > FORMAT) throw new StoreVersionError(directory, version, FORMAT)
+    if (version < FORMAT) db.exec(`BEGIN IMMEDIATE; ${SCHEMA} COMMIT`)
     return db
   } catch (error) {
     db.close()

@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict'
 import { execFile, spawnSync } from 'node:child_process'
-import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { open, readdir, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -10,28 +9,11 @@ import { setImmediate as nextTurn } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { blobPath } from '../src/blob-file.ts'
 import { StoreIoError, StoreLockedError, StoreVersionError } from '../src/errors.ts'
-import { type SampleBlob, sampleBlob } from '../src/sample-blob.ts'
+import { sampleBlob } from '../src/sample-blob.ts'
 import { CHUNK, diskStore, keep, withDirectory } from './support.ts'
 
 const run = promisify(execFile)
 const filler = join(import.meta.dirname, 'filler.ts')
-
-/** Makes the index what the version before this one would have written, of these blobs that have a head now. */
-function toFormat1(directory: string, blobs: readonly SampleBlob[]): void {
-  const db = new DatabaseSync(join(directory, 'index.db'))
-  for (const { digest, layout, chunk } of blobs) {
-    const id = Number(db.prepare('SELECT id FROM blobs WHERE digest = ?').get(digest)?.id)
-    const { changes } = db.prepare('DELETE FROM chunks WHERE blob = ? AND idx < ?').run(id, layout.head)
-    db.prepare('UPDATE chunks SET idx = idx - ? WHERE blob = ?').run(layout.head - 1, id)
-    if (changes === 0) continue
-    const first = createHash('sha256')
-    for (let index = 0; index < layout.head; index++) first.update(chunk(index))
-    db.prepare('INSERT INTO chunks (blob, idx, hash) VALUES (?, 0, ?)').run(id, first.digest())
-    db.prepare('UPDATE blobs SET held_chunks = held_chunks - ? WHERE id = ?').run(layout.head - 1, id)
-  }
-  db.exec('PRAGMA user_version = 1')
-  db.close()
-}
 
 describe('a store on disk', () => {
   it('finds everything again after a clean stop, with its order', () =>
@@ -203,58 +185,9 @@ describe('a store on disk', () => {
       }
       version(99)
       await assert.rejects(diskStore(directory), StoreVersionError)
-      version(2)
+      version(1)
       const again = await diskStore(directory)
       assert.equal(again.list().length, 1)
-      await again.close()
-    }))
-
-  it('of the version before this one keeps what it has, but for what was damaged', () =>
-    withDirectory(async directory => {
-      const [whole, damaged, later, small] = [21, 22, 23, 24].map(seed =>
-        sampleBlob((seed === 24 ? 5 : 70) * CHUNK + seed, seed),
-      ) as [SampleBlob, SampleBlob, SampleBlob, SampleBlob]
-      const store = await diskStore(directory)
-      await keep(store, whole)
-      await keep(store, damaged)
-      await keep(store, later, [10, 73])
-      await keep(store, small)
-      await store.close()
-      toFormat1(directory, [whole, damaged, later])
-      const file = await open(blobPath(directory, damaged.digest), 'r+')
-      await file.write(Buffer.from('rot'), 0, 3, CHUNK / 2)
-      await file.close()
-
-      const again = await diskStore(directory)
-      const held = async ({ digest, layout }: SampleBlob) => {
-        const blob = (await again.find(digest))!
-        for (const index of blob.held.indices()) {
-          const target = Buffer.alloc(layout.length(index))
-          await blob.readChunk(index, 0, target)
-        }
-        blob.release()
-        return [...blob.held.indices()]
-      }
-      const from = (first: number, { layout }: SampleBlob) =>
-        Array.from({ length: layout.count - first }, (_, i) => first + i)
-      assert.deepEqual(await held(whole), from(0, whole))
-      assert.deepEqual(await held(damaged), from(damaged.layout.head, damaged))
-      assert.deepEqual(await held(later), [10, 73])
-      assert.deepEqual(await held(small), from(0, small))
-      assert.deepEqual(
-        [whole, damaged, later, small].map(({ digest }) => again.info(digest)?.complete),
-        [true, false, false, true],
-      )
-      const sizes = [
-        whole.layout.size,
-        damaged.layout.size - CHUNK,
-        2 * CHUNK - (CHUNK - 23),
-        small.layout.size,
-      ]
-      assert.equal(
-        again.usage().bytes,
-        sizes.reduce((sum, size) => sum + size, 0),
-      )
       await again.close()
     }))
 

@@ -71,7 +71,7 @@ export class BlobSwarm {
     pace: OriginPace = createPace(shape),
   ) {
     this.layout = layout
-    this.#leases = new LeaseBook(layout.count, runChunks(layout), shape.leaseTimes, layout.head)
+    this.#leases = new LeaseBook(layout.count, runChunks(layout), shape.leaseTimes)
     this.#seekers = new LeaseSeekers(random)
     this.#seekingSeeds = new LeaseSeekers(random)
     this.#graph = new NeighbourGraph(shape.degree, shape.crossLinks, random)

@@ -44,21 +44,16 @@ export class LeaseBook {
   #firstByteMs: number
   #nextId = 1
   readonly #forecast = new LeaseForecast()
-  readonly #head: number
   #ending = 0
 
-  /**
-   * @param longest the length of a run, in chunks.
-   * @param head how many chunks are shorter than others, at the beginning: what they take says nothing of how long others do.
-   */
-  constructor(chunks: number, longest: number, times: LeaseTimes = DEFAULT_LEASE_TIMES, head = 0) {
+  /** @param longest the length of a run, in chunks. */
+  constructor(chunks: number, longest: number, times: LeaseTimes = DEFAULT_LEASE_TIMES) {
     this.#free = new IndexSet(chunks)
     for (let chunk = 0; chunk < chunks; chunk++) this.#free.add(chunk)
     this.#holders = new Uint32Array(chunks)
     this.#leaseOf = new Uint32Array(chunks)
     this.#times = times
     this.#longest = longest
-    this.#head = head
     this.#firstByteMs = times.firstByteMs
   }
 
@@ -96,7 +91,7 @@ export class LeaseBook {
     }
     let total = 0
     for (const [lease, count] of counts) {
-      if (lease.from >= this.#head) this.#forecast.heard(lease, count, now)
+      this.#forecast.heard(lease, count, now)
       lease.heardAt = now
       lease.left -= count
       total += count

@@ -43,16 +43,15 @@ export class Neighbour {
     this.expected = shelf.create()
   }
 
-  /** How long it usually takes from a request to a chunk of full length, ms; undefined before the first one. */
+  /** How long it usually takes from a request to the chunk, ms; undefined before the first chunk. */
   get responseMs(): number | undefined {
     return this.#responseMs === 0 ? undefined : this.#responseMs
   }
 
-  /** Notes that a requested chunk came. `isShort`: others will take longer. */
-  arrived(chunk: number, isShort: boolean, now: number): void {
+  /** Notes that a requested chunk came. */
+  arrived(chunk: number, now: number): void {
     const took = Math.max(1, now - (this.inFlight.get(chunk)?.at ?? now))
     this.inFlight.delete(chunk)
-    if (isShort) return
     this.#responseMs =
       this.#responseMs === 0 ? took : this.#responseMs + RESPONSE_WEIGHT * (took - this.#responseMs)
   }

@@ -38,8 +38,7 @@ export class Requests {
   /** A chunk came; false when it was not asked for (any more). */
   arrived(neighbour: Neighbour, chunk: number, now: number): boolean {
     if (!neighbour.inFlight.has(chunk)) return false
-    const { layout } = this.#context
-    neighbour.arrived(chunk, layout.length(chunk) < layout.chunkBytes, now)
+    neighbour.arrived(chunk, now)
     this.#ended(chunk)
     return true
   }

@@ -12,12 +12,6 @@ export type UploadEffect =
       readonly reason: 'missing' | 'busy'
     }
 
-/**
- * What became of sending a chunk: it arrived (`full`, or `short` when others of its blob are longer, so that it says nothing of how long
- * those take), or it did not.
- */
-export type SendOutcome = 'full' | 'short' | 'failed'
-
 /** Bounds of an {@link UploadPlan}; times in ms. */
 export interface UploadLimits {
   /** Chunks sent at the same moment, whatever comes of it; and at most. */

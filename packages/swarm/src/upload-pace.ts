@@ -78,10 +78,10 @@ export class UploadPace {
     this.#lastEvent = now
   }
 
-  /** A chunk that was begun at `startedAt` went out, or came to nothing; `tells`: it arrived, and others take as long. */
-  ended(tells: boolean, startedAt: number, now: number): void {
+  /** A chunk that was begun at `startedAt` went out; `whole`: all of it. */
+  ended(whole: boolean, startedAt: number, now: number): void {
     this.#sending--
-    if (tells) {
+    if (whole) {
       const interval = now - this.#lastEvent
       this.#intervalMs =
         this.#intervalMs === 0 ? interval : this.#intervalMs + INTERVAL_WEIGHT * (interval - this.#intervalMs)

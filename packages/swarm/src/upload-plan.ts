@@ -1,12 +1,7 @@
 import type { ReadonlyBitfield } from './bitfield.ts'
 import { BlobUploads, type Need, type Receiver } from './blob-uploads.ts'
 import type { Random } from './random.ts'
-import {
-  DEFAULT_UPLOAD_LIMITS,
-  type SendOutcome,
-  type UploadEffect,
-  type UploadLimits,
-} from './upload-contract.ts'
+import { DEFAULT_UPLOAD_LIMITS, type UploadEffect, type UploadLimits } from './upload-contract.ts'
 import { UploadPace } from './upload-pace.ts'
 import { type UploadRequest, UploadQueue } from './upload-queue.ts'
 
@@ -210,15 +205,15 @@ export class UploadPlan {
   }
 
   /** A chunk has arrived, or sending it came to nothing. */
-  sent(blob: string, id: string, chunk: number, outcome: SendOutcome, now: number): void {
+  sent(blob: string, id: string, chunk: number, whole: boolean, now: number): void {
     const request = this.#requests.find(blob, id, chunk)
     if (request?.state !== 'sending') return
     this.#requests.delete(request)
     // Whoever has got a chunk counts as holding one, whatever it says: it is not waited for again.
-    const need = outcome === 'failed' ? undefined : request.uploads.need(id)
+    const need = whole ? request.uploads.need(id) : undefined
     if (need !== undefined) need.empty = false
     this.#engaged--
-    this.#pace.ended(outcome === 'full', request.startedAt, now)
+    this.#pace.ended(whole, request.startedAt, now)
     this.#next(now)
   }
 

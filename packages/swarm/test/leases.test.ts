@@ -239,15 +239,6 @@ describe('the forecast of a lease’s end', () => {
     assert.deepEqual([book.size, book.working], [0, 0])
   })
 
-  it('learns nothing from the head, whose chunks are shorter', () => {
-    const book = new LeaseBook(160, 8, undefined, 4)
-    const head = book.grant('a', 0, 0)!
-    for (let chunk = head.from; chunk < head.to; chunk++) book.told('a', [chunk], 1 + chunk)
-    book.end(head.id, 'a')
-    book.grant('a', 20, 100)
-    assert.equal(book.foresee(8, 10_000), 0)
-  })
-
   it('learns nothing from chunks that somebody else brings', () => {
     const book = new LeaseBook(8, 8)
     book.grant('a', 0, 0)

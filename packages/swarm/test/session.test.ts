@@ -84,23 +84,6 @@ describe('a download session', () => {
       }
     })
 
-    it('takes none for late because shorter ones came sooner', () => {
-      const headed = chunkLayout(MIN_CHUNK_BYTES * 65)
-      const { session, held } = sessionAmong(['a', 'b'], headed)
-      session.readerAdded(1, 0, headed.count, false, 0)
-      for (let chunk = 0; chunk < headed.head; chunk++) {
-        session.slotOffered('a', chunk, chunk)
-        assert.equal(session.chunkFromNeighbour('a', chunk, hash, chunk + 1), 'keep')
-        held.set(chunk)
-        session.chunkStored(chunk, { kind: 'neighbour', id: 'a' }, chunk + 1)
-      }
-      session.slotOffered('a', headed.head, 10)
-      session.takeEffects()
-      for (let chunk = headed.head + 1; chunk < headed.count; chunk++) session.slotOffered('b', chunk, 50)
-      session.slotOffered('b', headed.head, 60)
-      assert.ok(!session.takeEffects().some(({ type }) => type === 'cancel'))
-    })
-
     it('does so at the end though no slot is offered', () => {
       const { session, keep, acts } = start()
       session.slotOffered('a', 0, 0)

@@ -25,19 +25,6 @@ const summary = (effects: readonly UploadEffect[]): string[] =>
   effects.map(({ type, to, chunk }) => `${type} ${to} ${chunk}`)
 
 describe('an upload plan', () => {
-  it('learns nothing of how long chunks take from short ones', () => {
-    const plan = planWith([0, 1, 2], ['a', 'b'])
-    plan.requested(BLOB, 'a', 0, 0)
-    plan.sent(BLOB, 'a', 0, 'short', 1)
-    plan.requested(BLOB, 'a', 1, 1)
-    plan.requested(BLOB, 'b', 1, 1)
-    plan.takeEffects()
-    plan.tick(900)
-    assert.ok(!plan.takeEffects().some(({ type }) => type === 'send'), 'the second one waits for the first')
-    plan.tick(1100)
-    assert.ok(plan.takeEffects().some(({ type, to }) => type === 'send' && to === 'b'))
-  })
-
   it('offers slots to those who wait for the fewest chunks', () => {
     const plan = planWith([], ['busy', 'idle'])
     plan.neighbourExpects(BLOB, 'busy', 7, 3)
@@ -64,7 +51,7 @@ describe('an upload plan', () => {
       summary(plan.takeEffects()).filter(effect => effect.startsWith('send')),
       ['send a 0'],
     )
-    plan.sent(BLOB, 'a', 0, 'full', 50)
+    plan.sent(BLOB, 'a', 0, true, 50)
     assert.deepEqual(
       summary(plan.takeEffects()).filter(effect => effect.startsWith('send')),
       ['send b 1'],
@@ -86,17 +73,17 @@ describe('an upload plan', () => {
     assert.equal(sends().length, 4)
     plan.requested(BLOB, 'a', 4, 0)
     for (const id of ['x', 'y', 'z']) plan.requested(BLOB, id, 0, 0)
-    plan.sent(BLOB, 'a', 0, 'full', 40)
-    plan.sent(BLOB, 'b', 1, 'full', 80)
+    plan.sent(BLOB, 'a', 0, true, 40)
+    plan.sent(BLOB, 'b', 1, true, 80)
     assert.deepEqual(sends(), [])
-    plan.sent(BLOB, 'c', 2, 'full', 120)
+    plan.sent(BLOB, 'c', 2, true, 120)
     assert.deepEqual(sends(), ['send x 0'])
-    plan.sent(BLOB, 'd', 3, 'full', 160)
+    plan.sent(BLOB, 'd', 3, true, 160)
     assert.deepEqual(sends(), ['send y 0'])
     plan.neighbourHas(BLOB, 'z', 6, 0)
-    plan.sent(BLOB, 'x', 0, 'full', 200)
+    plan.sent(BLOB, 'x', 0, true, 200)
     assert.deepEqual(sends(), ['send a 4'])
-    plan.sent(BLOB, 'y', 0, 'full', 240)
+    plan.sent(BLOB, 'y', 0, true, 240)
     assert.deepEqual(sends(), ['send z 0'])
   })
 
@@ -105,7 +92,7 @@ describe('an upload plan', () => {
     plan.open(BLOB, fieldOf([0, 1, 2, 3, 4, 5]))
     plan.neighbourUp(BLOB, 'silent', fieldOf([]), 0)
     plan.requested(BLOB, 'silent', 0, 0)
-    plan.sent(BLOB, 'silent', 0, 'full', 40)
+    plan.sent(BLOB, 'silent', 0, true, 40)
     plan.takeEffects()
     for (const chunk of [1, 2, 3, 4]) plan.requested(BLOB, 'silent', chunk, 50)
     assert.equal(plan.takeEffects().filter(({ type }) => type === 'send').length, 4)
@@ -153,7 +140,7 @@ describe('an upload plan', () => {
             at: now + CHUNK_MS,
             run: at => {
               engaged--
-              plan.sent(BLOB, to, chunk, 'full', at)
+              plan.sent(BLOB, to, chunk, true, at)
             },
           })
         }
@@ -175,7 +162,7 @@ describe('an upload plan', () => {
     plan.takeEffects()
     // A slot that is answered after 20 ms tells how far away the neighbours are.
     plan.requested(BLOB, 'a', 0, 20)
-    plan.sent(BLOB, 'a', 0, 'full', 30)
+    plan.sent(BLOB, 'a', 0, true, 30)
     plan.takeEffects()
     plan.chunkComing(BLOB, 1, 25, 40)
     assert.deepEqual(plan.takeEffects(), [])
@@ -202,7 +189,7 @@ describe('an upload plan', () => {
     const plan = planWith([0], ['a'])
     plan.takeEffects()
     plan.requested(BLOB, 'a', 0, 20)
-    plan.sent(BLOB, 'a', 0, 'full', 30)
+    plan.sent(BLOB, 'a', 0, true, 30)
     plan.chunkComing(BLOB, 1, 0, 40)
     plan.requested(BLOB, 'a', 1, 50)
     plan.takeEffects()
@@ -266,7 +253,7 @@ describe('an upload plan', () => {
     plan.takeEffects()
     for (const chunk of [0, 1, 2]) plan.requested(BLOB, 'a', chunk, 0)
     plan.neighbourUp(BLOB, 'a', fieldOf([]), 0)
-    for (const chunk of [0, 1, 2]) plan.sent(BLOB, 'a', chunk, 'full', 10)
+    for (const chunk of [0, 1, 2]) plan.sent(BLOB, 'a', chunk, true, 10)
     // Nor is anything offered to it that it has asked for.
     assert.deepEqual(summary(plan.takeEffects()), ['send a 0', 'send a 1', 'send a 2'])
   })
@@ -348,7 +335,7 @@ describe('an upload plan', () => {
                 asked.delete(key)
                 const whole = state === 'waits' && !(mayFail && random() < 0.3)
                 if (whole) held.set(chunk)
-                plan.sent(BLOB, to, chunk, whole ? 'full' : 'failed', now)
+                plan.sent(BLOB, to, chunk, whole, now)
                 if (whole) plan.neighbourExpects(BLOB, to, chunk, 0)
                 else lacks(to, chunk)
               } else if (type === 'refuse') {

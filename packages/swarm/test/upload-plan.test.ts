@@ -33,6 +33,22 @@ describe('an upload plan', () => {
     assert.deepEqual(summary(plan.takeEffects()), ['slot idle 0', 'slot busy 0'])
   })
 
+  it('lets blobs take turns, however little neighbours lack of one', () => {
+    const plan = planWith([0, 1, 2, 3, 4, 5, 6, 7], ['a', 'b', 'c'])
+    plan.open('small', fieldOf([3]))
+    for (const id of ['a', 'b', 'c']) plan.neighbourUp('small', id, fieldOf([0, 1, 2]), 0)
+    const sent: string[] = []
+    for (let now = 1; now <= 9; now++) {
+      for (const { type, to, blob, chunk } of plan.takeEffects()) {
+        if (type === 'slot') plan.requested(blob, to, chunk, now)
+        if (type !== 'send') continue
+        sent.push(blob)
+        plan.sent(blob, to, chunk, true, now)
+      }
+    }
+    assert.equal(sent.slice(0, 7).filter(blob => blob === 'small').length, 3, sent.join())
+  })
+
   it('offers nothing that a neighbour has or expects, and the rarest of the rest', () => {
     const plan = planWith([], ['a', 'b'])
     plan.neighbourExpects(BLOB, 'a', 0, 5)

@@ -85,7 +85,7 @@ export class BlobFile {
     this.#handle = handle
     this.#path = path
     this.#rooms = rooms
-    this.#reads = new CachedReads(handle.fd, rooms.turns)
+    this.#reads = new CachedReads(handle.fd, rooms.turns, wasShort)
     this.#writes = new CachedWrites(handle.fd, rooms.turns)
     this.wasShort = wasShort
   }

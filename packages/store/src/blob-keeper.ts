@@ -124,11 +124,9 @@ export class BlobKeeper {
     const { file } = record
     record.loaded = undefined
     record.file = undefined
-    if (file !== undefined) {
-      this.#background('a data file could not be closed', async () => (await file).close())
-    }
+    const closed = file === undefined ? undefined : this.#closeFile(file)
     if (record.vain && !record.doubtful && !record.gone) {
-      this.#background('a blob could not be forgotten', () => this.remove([record]))
+      void this.#background('a blob could not be forgotten', () => this.remove([record], closed))
     }
   }
 
@@ -169,14 +167,16 @@ export class BlobKeeper {
   /**
    * Deletes blobs that nobody has pinned. Files go first, so that it works on a full disk; the index follows durably,
    * before a blob can come back under the same name.
+   * @param after what to wait for first: a file that is being made would outlive its blob.
    */
-  async remove(victims: readonly BlobRecord[]): Promise<void> {
+  async remove(victims: readonly BlobRecord[], after?: Promise<void>): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>()
     const listed = victims.filter(record => !record.vain && !record.doubtful)
     for (const record of victims) {
       record.leaving = promise
       this.room.busy(record)
     }
+    await after
     for (const { digest } of victims) {
       try {
         await deleteBlobFile(blobPath(this.directory, digest))
@@ -340,14 +340,26 @@ export class BlobKeeper {
   }
 
   /** Runs what nobody waits for but {@link close}; a failure is logged as `what`. */
-  #background(what: string, operation: () => Promise<void>): void {
-    this.#track(operation).catch(error => this.log.warn({ err: error }, what))
+  async #background(what: string, operation: () => Promise<void>): Promise<void> {
+    try {
+      await this.#track(operation)
+    } catch (error) {
+      this.log.warn({ err: error }, what)
+    }
+  }
+
+  /** Closes a file that may still be being opened; resolves when that is done, or failed. */
+  #closeFile(opening: Promise<BlobFile>): Promise<void> {
+    return this.#background('a data file could not be closed', async () => {
+      const file = await opening.catch(() => undefined)
+      await file?.close()
+    })
   }
 
   #flushEarly(record: BlobRecord): void {
     this.#flushing = true
     this.enter(record)
-    this.#background('a blob could not be made durable', async () => {
+    void this.#background('a blob could not be made durable', async () => {
       try {
         await this.sync(record)
       } finally {
@@ -359,7 +371,7 @@ export class BlobKeeper {
 
   #syncLater(record: BlobRecord): void {
     this.enter(record)
-    this.#background('a blob could not be made durable', async () => {
+    void this.#background('a blob could not be made durable', async () => {
       try {
         await this.sync(record)
       } finally {

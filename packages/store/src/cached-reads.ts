@@ -1,6 +1,7 @@
 import { read, readSync } from 'node:fs'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { SendFile } from './send-file.ts'
+import { threadNow } from './thread-clock.ts'
 
 /** Reads in a row that needed no disk before one is done on the event loop. */
 const HITS = 16
@@ -37,14 +38,14 @@ export class LoopTurns {
 
 /** What {@link CachedReads} asks the system. */
 export interface ReadProbe {
-  /** Milliseconds. */
+  /** Milliseconds; those without a CPU need not count. */
   now(): number
   /** How often this process has waited for a disk (`ru_inblock`). */
   diskInputs(): number
 }
 
 const systemProbe: ReadProbe = {
-  now: () => performance.now(),
+  now: threadNow,
   diskInputs: () => process.resourceUsage().fsRead,
 }
 
@@ -60,10 +61,12 @@ export class CachedReads {
   #hits = 0
   #diskInputs: number
 
-  constructor(fd: number, turns: LoopTurns, probe = systemProbe) {
+  /** @param isNew all that is in the file will have been written here, a moment ago: it is in memory until a read shows otherwise. */
+  constructor(fd: number, turns: LoopTurns, isNew: boolean, probe = systemProbe) {
     this.#fd = fd
     this.#turns = turns
     this.#probe = probe
+    this.#hits = isNew ? HITS : 0
     this.#diskInputs = probe.diskInputs()
   }
 

@@ -1,5 +1,6 @@
 import { write, writeSync } from 'node:fs'
 import type { LoopTurns } from './cached-reads.ts'
+import { threadNow } from './thread-clock.ts'
 
 /** What is written on the event loop at a time, bytes. */
 const PIECE_BYTES = 512 * 1024
@@ -24,8 +25,8 @@ export class CachedWrites {
   #rest = REST.least
   #quick = 0
 
-  /** @param now milliseconds. */
-  constructor(fd: number, turns: LoopTurns, now = () => performance.now()) {
+  /** @param now milliseconds; those without a CPU need not count. */
+  constructor(fd: number, turns: LoopTurns, now = threadNow) {
     this.#fd = fd
     this.#turns = turns
     this.#now = now

@@ -125,7 +125,11 @@ class DiskStore implements ChunkStore {
           await this.#keeper.room.makeForBlob()
           if (this.#keeper.records.has(digest)) continue
         }
-        return await this.#handle(new BlobRecord(this.#nextId++, digest, size))
+        const record = new BlobRecord(this.#nextId++, digest, size)
+        const handle = await this.#handle(record)
+        // Its first chunk need not wait for that then. A failure is told to the write that tries again.
+        if (size > 0) this.#keeper.file(record).catch(() => {})
+        return handle
       }
     })
   }

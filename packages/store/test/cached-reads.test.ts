@@ -11,6 +11,7 @@ const PER_TURN = 4
 /** A file of 256 bytes; `disk` is what its reads seem to cost. */
 async function withReads(
   run: (reads: CachedReads, disk: { tookMs: number; inputs: number }) => Promise<void>,
+  isNew = false,
 ): Promise<void> {
   await withDirectory(async directory => {
     const path = join(directory, 'file')
@@ -20,7 +21,7 @@ async function withReads(
     let clock = 0
     const probe = { now: () => (clock += disk.tookMs), diskInputs: () => disk.inputs }
     try {
-      await run(new CachedReads(file.fd, new LoopTurns(), probe), disk)
+      await run(new CachedReads(file.fd, new LoopTurns(), isNew, probe), disk)
     } finally {
       await file.close()
     }
@@ -71,6 +72,15 @@ describe('reads of a file', () => {
         assert.equal(await isOnLoop(reads), true)
       }))
   }
+
+  it('are done on the event loop from the start where the file is new, until one is slow', () =>
+    withReads(async (reads, disk) => {
+      assert.equal(await isOnLoop(reads), true)
+      Object.assign(disk, { tookMs: 50, inputs: 1 })
+      assert.equal(await isOnLoop(reads), true)
+      disk.tookMs = 0
+      assert.equal(await isOnLoop(reads), false)
+    }, true))
 
   it('may be slow for want of a CPU', () =>
     withReads(async (reads, disk) => {

@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict'
 import { execFile, spawnSync } from 'node:child_process'
+import { existsSync } from 'node:fs'
 import { open, readdir, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { describe, it } from 'node:test'
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { blobPath } from '../src/blob-file.ts'
 import { StoreIoError, StoreLockedError, StoreVersionError } from '../src/errors.ts'
@@ -43,6 +45,23 @@ describe('a store on disk', () => {
       assert.ok(bytes.equals(samples[1]!.chunk(2)))
       blob!.release()
       await again.close()
+    }))
+
+  it('makes the file of a new blob before its first chunk comes, and leaves none behind when none comes', () =>
+    withDirectory(async directory => {
+      const sample = sampleBlob(2 * CHUNK, 7)
+      const path = blobPath(directory, sample.digest)
+      const store = await diskStore(directory)
+      const blob = await store.open(sample.digest, sample.layout.size)
+      while (!existsSync(path)) await nextTurn()
+      blob.release()
+      while (existsSync(path)) await nextTurn()
+      // Making a file takes longer in a directory that is not there yet.
+      const other = sampleBlob(2 * CHUNK, 8)
+      const brief = await store.open(other.digest, other.layout.size)
+      brief.release()
+      await store.close()
+      assert.equal(existsSync(blobPath(directory, other.digest)), false)
     }))
 
   it('still has to compute the digest of a blob that was complete by a list in an earlier run', () =>

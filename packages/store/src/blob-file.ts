@@ -81,22 +81,23 @@ export class BlobFile {
   /** The file was shorter than the blob when it was opened: new, or cut short behind the store's back. */
   readonly wasShort: boolean
 
-  private constructor(handle: FileHandle, path: string, rooms: FileRooms, wasShort: boolean) {
+  /** @param before its size when it was opened: of a new one, 0. */
+  private constructor(handle: FileHandle, path: string, rooms: FileRooms, before: number, size: number) {
     this.#handle = handle
     this.#path = path
     this.#rooms = rooms
-    this.#reads = new CachedReads(handle.fd, rooms.turns, wasShort)
+    this.#reads = new CachedReads(handle.fd, rooms.turns, before === 0)
     this.#writes = new CachedWrites(handle.fd, rooms.turns)
-    this.wasShort = wasShort
+    this.wasShort = before < size
   }
 
   /** Opens the file for a blob of `size` bytes, making it (and its directory) when there is none. */
   static async open(path: string, size: number, rooms: FileRooms): Promise<BlobFile> {
     const handle = await openMaking(path)
     try {
-      const wasShort = (await handle.stat()).size < size
-      if (wasShort) await handle.truncate(size)
-      return new BlobFile(handle, path, rooms, wasShort)
+      const before = (await handle.stat()).size
+      if (before < size) await handle.truncate(size)
+      return new BlobFile(handle, path, rooms, before, size)
     } catch (error) {
       await handle.close()
       throw error
